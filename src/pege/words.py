@@ -1,0 +1,70 @@
+"""Text to words, English and Chinese (design sec. 7)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Callable
+
+from pege.errors import InputError, did_you_mean
+
+# Runs of letters and digits with inner apostrophes, straight or curly.
+_ENGLISH = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
+
+
+def english_words(text: str) -> list[str]:
+    """Words of English text: runs of letters and digits with inner apostrophes, lower-cased.
+
+    >>> english_words("I can't -- it's 2 late!")
+    ['i', "can't", "it's", '2', 'late']
+    """
+    return [w.replace("’", "'") for w in _ENGLISH.findall(text.lower())]
+
+
+def chinese_words(text: str) -> list[str]:
+    """Words of Chinese text by jieba (default mode), lower-cased; pieces without a letter or digit are left out."""
+    return [w for w in _jieba_cut()(text.lower()) if any(c.isalnum() for c in w)]
+
+
+@functools.cache
+def _jieba_cut() -> Callable[[str], list[str]]:
+    import jieba
+
+    jieba.setLogLevel(logging.WARNING)
+    cut: Callable[[str], list[str]] = jieba.lcut
+    return cut
+
+
+#: language -> (name in signatures, segmenter)
+SEGMENTERS: dict[str, tuple[str, Callable[[str], list[str]]]] = {
+    "en": ("words-en", english_words),
+    "zh": ("jieba-0.42.1", chinese_words),
+}
+
+
+def segmenter(lang: str) -> Callable[[str], list[str]]:
+    """Segmenter of a language: text -> words.
+
+    Raises:
+        InputError: a language without a segmenter.
+    """
+    return _entry(lang)[1]
+
+
+def segmenter_name(lang: str) -> str:
+    """Name of a language's segmenter, as signatures print it."""
+    return _entry(lang)[0]
+
+
+def _entry(lang: str) -> tuple[str, Callable[[str], list[str]]]:
+    if lang not in SEGMENTERS:
+        raise InputError(f"no segmenter for language {lang!r}", fix=did_you_mean(lang, SEGMENTERS))
+    return SEGMENTERS[lang]
+
+
+def guess_language(text: str) -> str:
+    """Give ``zh`` where at least one character in five (spaces aside) is a Han character, else ``en``."""
+    n_chars = sum(not c.isspace() for c in text)
+    return "zh" if n_chars and len(_HAN.findall(text)) >= 0.2 * n_chars else "en"
