@@ -1,0 +1,341 @@
+"""The kernel: value and gradient of Eq. 1-5 in one pass, without a (T, V) tensor (design sec. 4).
+
+Tokens are taken in chunks, the vocabulary in tiles. First pass over the tiles: logits, their exponential against the
+tile's own maximum, and one product with ``[1, O]`` that gives the softmax's sum and the expected VAD together. Then
+g_t is known, and the second pass turns the stored exponentials into
+
+    dL/dz_t = s_t * (1 + O g_t - v_t . g_t) - onehot(y_t)
+
+tile by tile, and multiplies them into the gradients of the hidden states, the output matrix and the bias. So
+``backward`` only scales what ``forward`` left. `pege.loss.eager` is the same formula in plain sight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pege.loss.terms import (
+    Guidance,
+    Number,
+    PegeOutput,
+    check_shapes,
+    counted_positions,
+    divisor,
+    pege_guidance,
+    target_guidance,
+)
+
+CHUNK_TOKENS = 256  # tokens whose exponentials are held at once: memory is CHUNK_TOKENS * V floats
+TILE_COLUMNS = 4096  # vocabulary columns worked on at once: CHUNK_TOKENS * TILE_COLUMNS floats stay in cache
+
+
+def pege_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    token_vad: Tensor,
+    user_vad: Tensor,
+    p_positive: Number,
+    p_negative: Number,
+    n_utterances: Number,
+    alpha: float = 5.0,
+    beta: float = 2.0,
+    period: int = 7,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    ignore_index: int = -100,
+    num_items_in_batch: Number | None = None,
+) -> PegeOutput:
+    """Give L = L_nll + alpha L_peg - beta L_ner (Eq. 5), each summed over the tokens that count over their number.
+
+    Args:
+        hidden: last hidden states, (T, H); float64, float32, bfloat16 or float16.
+        weight: output matrix, (V, H); trained where it requires a gradient, else frozen.
+        labels: next tokens, already shifted, (T,) int64.
+        token_vad: O, VAD per token of the vocabulary, (V, 3) in [0, 1]; a constant.
+        user_vad: u, mean VAD of the first utterance, (T, 3) or (3,).
+        p_positive: p(positive) of the first utterance, (T,) or a number in [0, 1].
+        p_negative: p(negative) of the first utterance, (T,) or a number in [0, 1].
+        n_utterances: c, utterances in the context, (T,) or a number >= 1.
+        alpha: weight of L_peg.
+        beta: weight of L_ner.
+        period: M of Eq. 2.
+        bias: added to the logits, (V,), or None.
+        softcap: logits become ``softcap * tanh(logits / softcap)`` (Gemma), or None.
+        ignore_index: label of a position that does not count.
+        num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
+            data parallelism leave the loss as it is.
+
+    Returns:
+        The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
+
+    Raises:
+        InputError: shapes that do not fit, a label outside the vocabulary, a count below 1.
+    """
+    like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
+    guidance = pege_guidance(user_vad, p_positive, p_negative, n_utterances, period=period, like=like)
+    return _guided_loss(
+        hidden, weight, labels, token_vad, guidance, alpha, beta, bias, softcap, ignore_index, num_items_in_batch
+    )
+
+
+def target_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    token_vad: Tensor,
+    user_vad: Tensor,
+    positive_vad: Tensor,
+    p_positive: Number,
+    n_utterances: Number,
+    alpha: float = 0.5,
+    period: int = 7,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    ignore_index: int = -100,
+    num_items_in_batch: Number | None = None,
+) -> PegeOutput:
+    """Give PEGE-target, L = L_nll + alpha L_target (design sec. 4; ours, not the paper's).
+
+    The target moves from the user's VAD to a positive anchor as the dialog goes on. Arguments as in `pege_loss`, and
+
+    Args:
+        hidden: (T, H).
+        weight: (V, H).
+        labels: (T,) int64.
+        token_vad: (V, 3).
+        user_vad: (T, 3) or (3,).
+        positive_vad: the anchor, (3,) in [0, 1]; see `pege.lexicon.positive_anchor`.
+        p_positive: (T,) or a number.
+        n_utterances: (T,) or a number.
+        alpha: weight of L_target; large values collapse into happy words.
+        period: M.
+        bias: (V,) or None.
+        softcap: as above.
+        ignore_index: as above.
+        num_items_in_batch: as above.
+
+    Returns:
+        As `pege_loss`; ``peg`` is L_target, ``ner`` is 0, ``ed`` the distance from the target.
+    """
+    like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
+    guidance = target_guidance(user_vad, positive_vad, p_positive, n_utterances, period=period, like=like)
+    return _guided_loss(
+        hidden, weight, labels, token_vad, guidance, alpha, 0.0, bias, softcap, ignore_index, num_items_in_batch
+    )
+
+
+def _work_dtype(hidden: Tensor) -> torch.dtype:
+    return torch.promote_types(hidden.dtype, torch.float32)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What stays the same for all chunks of a call."""
+
+    labels: Tensor  # (T,) counted positions only
+    table: Tensor  # (V, 4): a column of ones, then O
+    guidance: Guidance  # counted positions only
+    alpha: float
+    beta: float
+    softcap: float | None
+    n_items: Tensor
+    wants_gradient: bool
+
+
+def _guided_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    token_vad: Tensor,
+    guidance: Guidance,
+    alpha: float,
+    beta: float,
+    bias: Tensor | None,
+    softcap: float | None,
+    ignore_index: int,
+    num_items_in_batch: Number | None,
+) -> PegeOutput:
+    check_shapes(hidden, weight, labels, token_vad, bias)
+    counted = counted_positions(labels, weight.shape[0], ignore_index)
+    dtype = _work_dtype(hidden)
+    table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0)  # (V, 3) -> (V, 4)
+    parts = (guidance.target[counted], guidance.distance_weight[counted], guidance.norm_weight[counted])
+    trained = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
+    job = _Job(
+        labels=labels[counted],
+        table=table,
+        guidance=Guidance(*parts),
+        alpha=alpha,
+        beta=beta,
+        softcap=softcap,
+        n_items=divisor(counted.numel(), num_items_in_batch, table),
+        wants_gradient=trained and torch.is_grad_enabled(),
+    )
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    with torch.autocast(hidden.device.type, enabled=False):
+        outputs: tuple[Tensor, ...] = _GuidedLoss.apply(hidden[counted], weight, bias, job)  # type: ignore[no-untyped-call]
+    loss, nll, peg, ner, distance = outputs
+    ed = torch.zeros_like(guidance.distance_weight).index_copy(0, counted, distance)
+    return PegeOutput(loss, nll, peg, ner, counted.numel(), ed)
+
+
+class _GuidedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job) -> tuple[Tensor, ...]:
+        dtype = _work_dtype(hidden)
+        needs_hidden, needs_weight, needs_bias = (n and job.wants_gradient for n in ctx.needs_input_grad[:3])
+        gradients = _Gradients(
+            hidden=torch.zeros_like(hidden, dtype=dtype) if needs_hidden else None,
+            weight=torch.zeros_like(weight, dtype=dtype) if needs_weight else None,
+            bias=torch.zeros_like(bias, dtype=dtype) if needs_bias and bias is not None else None,
+        )
+        distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
+        for start in range(0, hidden.shape[0], CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
+            sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
+        nll, peg, ner = (sums / job.n_items).to(dtype)
+        loss = nll + job.alpha * peg - job.beta * ner
+        ctx.gradients = gradients
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        ctx.mark_non_differentiable(nll, peg, ner, distance)
+        return loss, nll, peg, ner, distance
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("the loss was already backpropagated; its gradients are freed after the first time")
+        found = (gradients.hidden, gradients.weight, gradients.bias)
+        scaled = [None if g is None else g.mul_(grads[0]).to(d) for g, d in zip(found, ctx.dtypes, strict=True)]
+        return *scaled, None
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Sums in the work dtype; None where nobody asked."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+def _chunk(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    job: _Job,
+    rows: slice,
+    gradients: _Gradients,
+    distance_out: Tensor,
+) -> Tensor:
+    """Do one chunk of C tokens; add to the gradients, fill ``distance_out`` (C,), give the sums of nll, peg, ner."""
+    dtype, n_vocabulary = job.table.dtype, weight.shape[0]
+    labels = job.labels[rows]
+    tiles = [slice(a, min(a + TILE_COLUMNS, n_vocabulary)) for a in range(0, n_vocabulary, TILE_COLUMNS)]
+
+    # First pass: exponentials against each tile's own maximum.
+    wants_gradient = job.wants_gradient
+    kept: list[Tensor] = []
+    slopes: list[Tensor | None] = []
+    maxima = hidden.new_empty((hidden.shape[0], len(tiles)), dtype=dtype)  # (C, tiles)
+    sums = hidden.new_empty((len(tiles), hidden.shape[0], 4), dtype=dtype)  # (tiles, C, 4)
+    label_logit = hidden.new_zeros(hidden.shape[0], dtype=dtype)
+    for k, tile in enumerate(tiles):
+        logits, slope = _tile_logits(hidden, weight, bias, job.softcap, tile, dtype)  # (C, tile)
+        inside = (labels >= tile.start) & (labels < tile.stop)
+        local = (labels - tile.start).clamp(0, tile.stop - tile.start - 1)
+        label_logit = torch.where(inside, logits.gather(1, local[:, None]).squeeze(1), label_logit)
+        torch.amax(logits, dim=1, out=maxima[:, k])
+        exponentials = logits.sub_(maxima[:, k, None]).exp_()
+        torch.mm(exponentials, job.table[tile], out=sums[k])  # (C, tile) @ (tile, 4)
+        if wants_gradient:
+            kept.append(exponentials)
+            slopes.append(slope)
+
+    maximum = maxima.amax(dim=1)  # (C,)
+    rescale = (maxima - maximum[:, None]).exp()  # (C, tiles)
+    total = torch.einsum("ct,tcd->cd", rescale, sums)  # (C, 4): sum of exponentials, then sums weighted by VAD
+    normalizer, expected_vad = total[:, 0], total[:, 1:] / total[:, :1]  # (C,), (C, 3)
+
+    guidance = job.guidance
+    away = expected_vad - guidance.target[rows]  # v_t - u
+    distance = torch.linalg.vector_norm(away, dim=1)  # ED_t
+    norm = torch.linalg.vector_norm(expected_vad, dim=1)
+    distance_out.copy_(distance)
+    terms = torch.stack(
+        (
+            maximum + normalizer.log() - label_logit,
+            guidance.distance_weight[rows] * distance,
+            guidance.norm_weight[rows] * norm,
+        )
+    ).sum(1, dtype=torch.float64)
+    if not wants_gradient:
+        return terms
+
+    # g_t = alpha w_t (v_t - u) / ED_t - beta p_t v_t / |v_t|, with the subgradient 0 where a norm is 0
+    pull = (job.alpha * guidance.distance_weight[rows])[:, None] * _unit(away, distance)
+    push = (job.beta * guidance.norm_weight[rows])[:, None] * _unit(expected_vad, norm)
+    g = pull - push  # (C, 3)
+    constant = 1 - (expected_vad * g).sum(1, keepdim=True)
+    slope_of_table = torch.cat((constant, g), dim=1) / (normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
+
+    # Second pass: exponentials -> gradient of the logits -> gradients of what made them.
+    for k, tile in enumerate(tiles):
+        gradient = kept[k]
+        kept[k] = hidden.new_empty(0)  # freed as the pass goes on
+        gradient.mul_((slope_of_table * rescale[:, k, None]) @ job.table[tile].T)  # (C, 4) @ (4, tile)
+        inside = ((labels >= tile.start) & (labels < tile.stop)).nonzero().squeeze(1)
+        gradient[inside, labels[inside] - tile.start] -= 1 / job.n_items
+        slope = slopes[k]
+        if slope is not None:
+            gradient.mul_(slope)
+        _add_gradients(gradient, hidden, weight, gradients, rows, tile)
+    return terms
+
+
+def _tile_logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, tile: slice, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """Logits of one tile, (C, tile), a fresh tensor; and their derivative by the uncapped ones where there is a cap."""
+    logits = (hidden @ weight[tile].to(hidden.dtype).T).to(dtype)  # (C, H) @ (H, tile)
+    if bias is not None:
+        logits += bias[tile].to(dtype)
+    if softcap is None:
+        return logits, None
+    ratio = logits.div_(softcap).tanh_()
+    return ratio * softcap, 1 - ratio.square()
+
+
+def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
+    """Give vectors over their norms, 0 where the norm is 0. (C, 3), (C,) -> (C, 3)."""
+    norms = norms[:, None]
+    return torch.where(norms > 0, vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
+
+
+def _add_gradients(
+    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, tile: slice
+) -> None:
+    """Add what one tile of logits gives: gradient (C, tile), hidden (C, H), weight (V, H)."""
+    low = gradient.to(hidden.dtype)
+    if gradients.hidden is not None:
+        if hidden.dtype == gradient.dtype:
+            gradients.hidden[rows].addmm_(low, weight[tile].to(hidden.dtype))  # (C, tile) @ (tile, H)
+        else:
+            gradients.hidden[rows] += low @ weight[tile].to(hidden.dtype)
+    if gradients.weight is not None:
+        if hidden.dtype == gradient.dtype:
+            gradients.weight[tile].addmm_(low.T, hidden)  # (tile, C) @ (C, H)
+        else:
+            gradients.weight[tile] += low.T @ hidden
+    if gradients.bias is not None:
+        gradients.bias[tile] += gradient.sum(0)

@@ -1,0 +1,185 @@
+"""What surrounds the kernel: the weights of Eq. 2-4, the targets of PEGE-target, the output, the checks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from pege.errors import InputError
+
+Number: TypeAlias = float | Tensor
+
+
+@dataclass(frozen=True)
+class PegeOutput:
+    """A loss and its terms; ``loss = nll + alpha * peg - beta * ner`` (Eq. 5).
+
+    Attributes:
+        loss: scalar; the one to call ``backward`` on.
+        nll: scalar, mean negative log-likelihood.
+        peg: scalar, mean weighted distance (Eq. 3; for PEGE-target the mean distance from the target).
+        ner: scalar, mean weighted norm (Eq. 4).
+        n_tokens: tokens that count, an int.
+        ed: (T,) distance ED_t of each token (Eq. 1), detached; 0 at ignored positions.
+
+    All means divide by ``n_tokens``, or by ``num_items_in_batch`` where it was given.
+    """
+
+    loss: Tensor
+    nll: Tensor
+    peg: Tensor
+    ner: Tensor
+    n_tokens: int
+    ed: Tensor
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Per token: where the expected VAD should lie and how much each term weighs.
+
+    PEGE and PEGE-target are two ways to fill it; the kernel knows nothing else.
+
+    Attributes:
+        target: (T, 3), u or tau.
+        distance_weight: (T,), factor of ``||target - v||``.
+        norm_weight: (T,), factor of ``||v||``.
+    """
+
+    target: Tensor
+    distance_weight: Tensor
+    norm_weight: Tensor
+
+
+def context_weight(n_utterances: Number, p_positive: Number, *, period: int = 7) -> Tensor:
+    """Weight of the distance term at one response (Eq. 2 and 3): p + (1 - p) cos(pi min(c, M) / M).
+
+    Above 0 it draws the response to the user's VAD (empathy), below 0 it pushes away (elicitation).
+
+    Args:
+        n_utterances: c, utterances in the context, >= 1; a number or (T,).
+        p_positive: p(positive) of the first utterance, in [0, 1]; a number or (T,).
+        period: M, the count from which the weight no longer changes, >= 1.
+
+    Returns:
+        A weight in [-1, 1], the shape of the arguments broadcast.
+
+    Raises:
+        InputError: a count or a period below 1.
+    """
+    if period < 1:
+        raise InputError(f"period is {period}", fix="it counts utterances: name 1 or more")
+    count, p = _float_tensor(n_utterances), _float_tensor(p_positive)
+    if count.numel() and bool((count < 1).any()):
+        raise InputError(f"n_utterances holds {count.min().item():g}", fix="a context has at least 1 utterance")
+    return p + (1 - p) * _phase(count, period)
+
+
+def _phase(count: Tensor, period: int) -> Tensor:
+    return torch.cos(math.pi * count.clamp(max=period) / period)  # f(c), Eq. 2
+
+
+def _float_tensor(value: Number) -> Tensor:
+    """Keep float64 (for checks by finite differences), make all else float32."""
+    if isinstance(value, Tensor) and value.dtype == torch.float64:
+        return value.detach()
+    return torch.as_tensor(value).detach().to(torch.float32)
+
+
+def pege_guidance(
+    user_vad: Tensor, p_positive: Number, p_negative: Number, n_utterances: Number, *, period: int, like: Tensor
+) -> Guidance:
+    """Fill the kernel for PEGE (Eq. 1-4): the user's VAD, weight ``context_weight``, norm weight p(negative).
+
+    Args:
+        user_vad: (T, 3) or (3,).
+        p_positive: (T,) or a number; so ``p_negative`` and ``n_utterances``.
+        p_negative: p(negative) of the first utterance, in [0, 1].
+        n_utterances: utterances in the context, >= 1.
+        period: M.
+        like: (T,) float tensor that gives length, dtype and device.
+    """
+    weight = context_weight(n_utterances, p_positive, period=period)
+    return Guidance(
+        target=_per_token(user_vad, like[:, None].expand(-1, 3), "user_vad"),
+        distance_weight=_per_token(weight, like, "n_utterances and p_positive"),
+        norm_weight=_per_token(p_negative, like, "p_negative"),
+    )
+
+
+def target_guidance(
+    user_vad: Tensor, positive_vad: Tensor, p_positive: Number, n_utterances: Number, *, period: int, like: Tensor
+) -> Guidance:
+    """Fill the kernel for PEGE-target (design sec. 4): a target on the way from the user to a positive anchor.
+
+    lambda = p + (1 - p) (1 - f(c)) / 2 and tau = (1 - lambda) u + lambda a.
+
+    Args:
+        user_vad: u, (T, 3) or (3,).
+        positive_vad: a, the anchor, (3,).
+        p_positive: (T,) or a number.
+        n_utterances: (T,) or a number, >= 1.
+        period: M.
+        like: (T,) float tensor that gives length, dtype and device.
+    """
+    weight = _per_token(context_weight(n_utterances, p_positive, period=period), like, "n_utterances and p_positive")
+    p = _per_token(p_positive, like, "p_positive")
+    # context_weight = p + (1 - p) f, so (1 - p) (1 - f) / 2 = (1 - context_weight) / 2
+    share = (p + (1 - weight) / 2)[:, None]
+    user = _per_token(user_vad, like[:, None].expand(-1, 3), "user_vad")
+    target = (1 - share) * user + share * positive_vad.to(like)
+    return Guidance(target=target, distance_weight=torch.ones_like(like), norm_weight=torch.zeros_like(like))
+
+
+def _per_token(value: Number, like: Tensor, name: str) -> Tensor:
+    value = _float_tensor(value).to(like)
+    try:
+        return value.expand_as(like)
+    except RuntimeError:
+        raise InputError(
+            f"{name} has shape {tuple(value.shape)}", fix=f"it is {tuple(like.shape)}, a value per token"
+        ) from None
+
+
+def check_shapes(hidden: Tensor, weight: Tensor, labels: Tensor, token_vad: Tensor, bias: Tensor | None) -> None:
+    """Check what every loss takes.
+
+    Raises:
+        InputError: a tensor whose shape does not fit the others.
+    """
+    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
+        raise InputError(
+            f"hidden is {tuple(hidden.shape)} and weight {tuple(weight.shape)}", fix="give (T, H) and (V, H)"
+        )
+    if labels.shape != hidden.shape[:1]:
+        raise InputError(
+            f"labels is {tuple(labels.shape)}", fix=f"give one label per token, ({hidden.shape[0]},), already shifted"
+        )
+    if token_vad.shape != (weight.shape[0], 3):
+        raise InputError(f"token_vad is {tuple(token_vad.shape)}", fix=f"give (V, 3) = ({weight.shape[0]}, 3)")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise InputError(f"bias is {tuple(bias.shape)}", fix=f"give (V,) = ({weight.shape[0]},)")
+
+
+def counted_positions(labels: Tensor, n_vocabulary: int, ignore_index: int) -> Tensor:
+    """Indices of the labels that count.
+
+    Raises:
+        InputError: a label outside [0, V) that is not ``ignore_index``.
+    """
+    positions = (labels != ignore_index).nonzero().squeeze(1)
+    if positions.numel():
+        low, high = torch.aminmax(labels[positions])
+        if low < 0 or high >= n_vocabulary:
+            bad = low if low < 0 else high
+            raise InputError(f"label {int(bad)}", fix=f"labels lie in [0, {n_vocabulary}) or are {ignore_index}")
+    return positions
+
+
+def divisor(n_tokens: int, num_items_in_batch: Number | None, like: Tensor) -> Tensor:
+    """What sums are divided by: the tokens of the global batch where given, else those here (at least 1)."""
+    value = max(n_tokens, 1) if num_items_in_batch is None else num_items_in_batch
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
