@@ -36,7 +36,7 @@ def pege_loss(
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
 ) -> PegeOutput:
-    """Give L = L_nll + alpha L_peg - beta L_ner (Eq. 5). Arguments as in `pege.loss.pege_loss`; terms carry gradients."""
+    """L = L_nll + alpha L_peg - beta L_ner (Eq. 5). Arguments: `pege.loss.pege_loss`; all terms carry gradients."""
     like = _work_tensor(hidden, labels)
     guidance = pege_guidance(user_vad, p_positive, p_negative, n_utterances, period=period, like=like)
     return _guided_loss(

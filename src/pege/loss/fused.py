@@ -239,68 +239,88 @@ def _chunk(
     distance_out: Tensor,
 ) -> Tensor:
     """Do one chunk of C tokens; add to the gradients, fill ``distance_out`` (C,), give the sums of nll, peg, ner."""
-    dtype, n_vocabulary = job.table.dtype, weight.shape[0]
-    labels = job.labels[rows]
-    tiles = [slice(a, min(a + TILE_COLUMNS, n_vocabulary)) for a in range(0, n_vocabulary, TILE_COLUMNS)]
+    chunk = _first_pass(hidden, weight, bias, job, job.labels[rows])
+    expected_vad = chunk.expected_vad
+    away = expected_vad - job.guidance.target[rows]  # v_t - u
+    distance = torch.linalg.vector_norm(away, dim=1)  # ED_t, Eq. 1
+    norm = torch.linalg.vector_norm(expected_vad, dim=1)
+    weight_of_distance, weight_of_norm = job.guidance.distance_weight[rows], job.guidance.norm_weight[rows]
+    distance_out.copy_(distance)
+    if job.wants_gradient:
+        # g_t = alpha w_t (v_t - u) / ED_t - beta p_t v_t / |v_t|, with the subgradient 0 where a norm is 0
+        pull = (job.alpha * weight_of_distance)[:, None] * _unit(away, distance)
+        push = (job.beta * weight_of_norm)[:, None] * _unit(expected_vad, norm)
+        _second_pass(chunk, pull - push, hidden, weight, job, rows, gradients)
+    return torch.stack((chunk.nll, weight_of_distance * distance, weight_of_norm * norm)).sum(1)  # (3, C) -> (3,)
 
-    # First pass: exponentials against each tile's own maximum.
-    wants_gradient = job.wants_gradient
-    kept: list[Tensor] = []
+
+@dataclass(frozen=True)
+class _FirstPass:
+    """What the first pass over the tiles leaves for a chunk of C tokens."""
+
+    nll: Tensor  # (C,) float64
+    expected_vad: Tensor  # (C, 3) float64, v_t
+    normalizer: Tensor  # (C,) float64, sum of the exponentials against the row's maximum
+    rescale: Tensor  # (C, tiles), from a tile's maximum to the row's
+    exponentials: list[Tensor]  # a (C, tile) a tile, where a gradient is wanted
+    slopes: list[Tensor | None]  # derivative of the soft cap, (C, tile), or None
+
+
+def _tiles(n_vocabulary: int) -> list[slice]:
+    return [slice(a, min(a + TILE_COLUMNS, n_vocabulary)) for a in range(0, n_vocabulary, TILE_COLUMNS)]
+
+
+def _first_pass(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, labels: Tensor) -> _FirstPass:
+    """Exponentials tile by tile, each against its tile's own maximum, and what Eq. 1-5 need of them."""
+    dtype, n_tokens, tiles = job.table.dtype, hidden.shape[0], _tiles(weight.shape[0])
+    exponentials: list[Tensor] = []
     slopes: list[Tensor | None] = []
-    maxima = hidden.new_empty((hidden.shape[0], len(tiles)), dtype=dtype)  # (C, tiles)
-    sums = hidden.new_empty((len(tiles), hidden.shape[0], 4), dtype=dtype)  # (tiles, C, 4)
-    label_logit = hidden.new_zeros(hidden.shape[0], dtype=dtype)
+    maxima = hidden.new_empty((n_tokens, len(tiles)), dtype=dtype)
+    sums = hidden.new_empty((len(tiles), n_tokens, 4), dtype=dtype)
+    label_logit = hidden.new_zeros(n_tokens, dtype=dtype)
     for k, tile in enumerate(tiles):
         logits, slope = _tile_logits(hidden, weight, bias, job.softcap, tile, dtype)  # (C, tile)
         inside = (labels >= tile.start) & (labels < tile.stop)
         local = (labels - tile.start).clamp(0, tile.stop - tile.start - 1)
         label_logit = torch.where(inside, logits.gather(1, local[:, None]).squeeze(1), label_logit)
-        torch.amax(logits, dim=1, out=maxima[:, k])
-        exponentials = logits.sub_(maxima[:, k, None]).exp_()
-        torch.mm(exponentials, job.table[tile], out=sums[k])  # (C, tile) @ (tile, 4)
-        if wants_gradient:
-            kept.append(exponentials)
+        maxima[:, k] = logits.amax(dim=1)
+        powers = logits.sub_(maxima[:, k, None]).exp_()
+        torch.mm(powers, job.table[tile], out=sums[k])  # (C, tile) @ (tile, 4)
+        if job.wants_gradient:
+            exponentials.append(powers)
             slopes.append(slope)
-
     maximum = maxima.amax(dim=1)  # (C,)
-    rescale = (maxima - maximum[:, None]).exp()  # (C, tiles)
-    total = torch.einsum("ct,tcd->cd", rescale, sums)  # (C, 4): sum of exponentials, then sums weighted by VAD
-    normalizer, expected_vad = total[:, 0], total[:, 1:] / total[:, :1]  # (C,), (C, 3)
+    rescale = (maxima - maximum[:, None]).exp()
+    # (C, 4): sum of exponentials, then sums weighted by VAD; few numbers, so in float64
+    total = torch.einsum("ct,tcd->cd", rescale.double(), sums.double())
+    return _FirstPass(
+        nll=maximum.double() - label_logit.double() + total[:, 0].log(),
+        expected_vad=total[:, 1:] / total[:, :1],
+        normalizer=total[:, 0],
+        rescale=rescale,
+        exponentials=exponentials,
+        slopes=slopes,
+    )
 
-    guidance = job.guidance
-    away = expected_vad - guidance.target[rows]  # v_t - u
-    distance = torch.linalg.vector_norm(away, dim=1)  # ED_t
-    norm = torch.linalg.vector_norm(expected_vad, dim=1)
-    distance_out.copy_(distance)
-    terms = torch.stack(
-        (
-            maximum + normalizer.log() - label_logit,
-            guidance.distance_weight[rows] * distance,
-            guidance.norm_weight[rows] * norm,
-        )
-    ).sum(1, dtype=torch.float64)
-    if not wants_gradient:
-        return terms
 
-    # g_t = alpha w_t (v_t - u) / ED_t - beta p_t v_t / |v_t|, with the subgradient 0 where a norm is 0
-    pull = (job.alpha * guidance.distance_weight[rows])[:, None] * _unit(away, distance)
-    push = (job.beta * guidance.norm_weight[rows])[:, None] * _unit(expected_vad, norm)
-    g = pull - push  # (C, 3)
-    constant = 1 - (expected_vad * g).sum(1, keepdim=True)
-    slope_of_table = torch.cat((constant, g), dim=1) / (normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
-
-    # Second pass: exponentials -> gradient of the logits -> gradients of what made them.
-    for k, tile in enumerate(tiles):
-        gradient = kept[k]
-        kept[k] = hidden.new_empty(0)  # freed as the pass goes on
-        gradient.mul_((slope_of_table * rescale[:, k, None]) @ job.table[tile].T)  # (C, 4) @ (4, tile)
+def _second_pass(
+    chunk: _FirstPass, g: Tensor, hidden: Tensor, weight: Tensor, job: _Job, rows: slice, gradients: _Gradients
+) -> None:
+    """Turn exponentials into the gradient of the logits, tile by tile, and that into the gradients. g: (C, 3)."""
+    labels = job.labels[rows]
+    constant = 1 - (chunk.expected_vad * g).sum(1, keepdim=True)
+    factors = torch.cat((constant, g), dim=1) / (chunk.normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
+    factors = factors.to(job.table.dtype)
+    for k, tile in enumerate(_tiles(weight.shape[0])):
+        gradient = chunk.exponentials[k]
+        chunk.exponentials[k] = gradient.new_empty(0)  # freed as the pass goes on
+        gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[tile].T)  # (C, 4) @ (4, tile)
         inside = ((labels >= tile.start) & (labels < tile.stop)).nonzero().squeeze(1)
         gradient[inside, labels[inside] - tile.start] -= 1 / job.n_items
-        slope = slopes[k]
+        slope = chunk.slopes[k]
         if slope is not None:
             gradient.mul_(slope)
         _add_gradients(gradient, hidden, weight, gradients, rows, tile)
-    return terms
 
 
 def _tile_logits(
