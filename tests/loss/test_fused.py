@@ -47,7 +47,7 @@ def relative_error(value, reference):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(fused, "CHUNK_TOKENS", 3)
+    monkeypatch.setattr(fused, "CHUNK_NUMBERS", 150)
     monkeypatch.setattr(fused, "TILE_COLUMNS", 8)
 
 
@@ -67,7 +67,7 @@ def test_the_kernel_equals_the_formula(seed, n_tokens, n_hidden, n_vocabulary, a
     tensors, labels, fixed = make_case(seed, n_tokens, n_hidden, n_vocabulary)
     options = {"alpha": alpha, "beta": beta, "softcap": softcap}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "CHUNK_TOKENS", chunk)
+        patch.setattr(fused, "CHUNK_NUMBERS", chunk * n_vocabulary)
         patch.setattr(fused, "TILE_COLUMNS", tile)
         out, grads = run(pege_loss, tensors, labels, fixed, **options)
     reference, reference_grads = run(eager.pege_loss, tensors, labels, fixed, **options)
@@ -266,8 +266,9 @@ def test_a_second_backward_is_refused():
         out.loss.backward()
 
 
-def test_no_tensor_of_tokens_by_vocabulary_is_ever_made():
+def test_no_tensor_of_tokens_by_vocabulary_is_ever_made(monkeypatch):
     n_tokens, n_vocabulary = 2048, 4096
+    monkeypatch.setattr(fused, "CHUNK_NUMBERS", 256 * n_vocabulary)
     tensors, labels, fixed = make_case(22, n_tokens, 4, n_vocabulary)
     hidden = tensors["hidden"].requires_grad_()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:

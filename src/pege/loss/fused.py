@@ -30,8 +30,8 @@ from pege.loss.terms import (
     target_guidance,
 )
 
-CHUNK_TOKENS = 256  # tokens whose exponentials are held at once: memory is CHUNK_TOKENS * V floats
-TILE_COLUMNS = 4096  # vocabulary columns worked on at once: CHUNK_TOKENS * TILE_COLUMNS floats stay in cache
+CHUNK_NUMBERS = 2**26  # exponentials held at once, tokens of a chunk times V: 256 MiB in float32
+TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
 
 
 def pege_loss(
@@ -200,8 +200,9 @@ class _GuidedLoss(torch.autograd.Function):
         )
         distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
         sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
-        for start in range(0, hidden.shape[0], CHUNK_TOKENS):
-            rows = slice(start, start + CHUNK_TOKENS)
+        n_rows = max(1, CHUNK_NUMBERS // weight.shape[0])
+        for start in range(0, hidden.shape[0], n_rows):
+            rows = slice(start, start + n_rows)
             sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
         nll, peg, ner = (sums / job.n_items).to(dtype)
         loss = nll + job.alpha * peg - job.beta * ner

@@ -1,0 +1,165 @@
+"""Time and peak memory of the fused PEGE loss beside its peers, forward and backward.
+
+    python benchmarks/loss.py [--repeats 7] [--output docs/results/bench-loss.md]
+
+Rows: the fused loss; the eager formula; `F.cross_entropy` on full logits (plain NLL); torch's `linear_cross_entropy`
+with chunking (plain NLL). All rows of a shape take turns, so that a noisy machine disturbs them alike; the figure is
+the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its inputs aside, measured in
+a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from cyclopts import App, Parameter
+
+from pege.io import write_text
+from pege.loss import eager, pege_loss
+
+SHAPES = {
+    "(512, 640, 262k) frozen": (512, 640, 262_144, False),
+    "(1024, 1024, 30k) trained": (1024, 1024, 30_000, True),
+}
+Step = Callable[[], None]
+
+
+def make_inputs(n_tokens: int, n_hidden: int, n_vocabulary: int, trained: bool) -> dict[str, torch.Tensor]:
+    """Random inputs of a shape: hidden (T, H), weight (V, H), labels (T,), VAD table (V, 3)."""
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(n_vocabulary, n_hidden, generator=g).mul_(0.05)
+    return {
+        "hidden": torch.randn(n_tokens, n_hidden, generator=g).requires_grad_(),
+        "weight": weight.requires_grad_(trained),
+        "labels": torch.randint(0, n_vocabulary, (n_tokens,), generator=g),
+        "token_vad": torch.rand(n_vocabulary, 3, generator=g),
+    }
+
+
+def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
+    """One forward and backward per row of the table."""
+    hidden, weight, labels = inputs["hidden"], inputs["weight"], inputs["labels"]
+    guidance = {
+        "token_vad": inputs["token_vad"],
+        "user_vad": torch.tensor([0.2, 0.6, 0.3]),
+        "p_positive": 0.1,
+        "p_negative": 0.7,
+        "n_utterances": 5,
+    }
+
+    def run(loss: Callable[[], torch.Tensor]) -> Step:
+        def step() -> None:
+            hidden.grad = weight.grad = None
+            loss().backward()
+
+        return step
+
+    options = torch.nn.LinearCrossEntropyOptions()
+    return {
+        "PEGE fused": run(lambda: pege_loss(hidden, weight, labels, **guidance).loss),
+        "PEGE eager": run(lambda: eager.pege_loss(hidden, weight, labels, **guidance).loss),
+        "cross_entropy, full logits": run(lambda: F.cross_entropy(F.linear(hidden, weight), labels)),
+        "linear_cross_entropy, chunked": run(lambda: F.linear_cross_entropy(hidden, weight, labels, options=options)),
+    }
+
+
+def time_steps(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each row, the rows taking turns; a first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for k in range(repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if k:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def peak_memory_mb(shape: str, row: str) -> float:
+    """MB by which a fresh process grows at most during one step, inputs aside."""
+    command = [sys.executable, __file__, "--probe-shape", shape, "--probe-row", row]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def probe(shape: str, row: str) -> float:
+    """What `peak_memory_mb` runs in its own process."""
+    inputs = make_inputs(*SHAPES[shape])
+    step = make_steps(inputs)[row]
+    make_steps(make_inputs(8, 8, 16, True))[row]()  # loads libraries and starts threads
+    page, peak, done = resource.getpagesize(), 0, threading.Event()
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, resident())
+            time.sleep(0.001)
+
+    before = resident()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    step()
+    done.set()
+    watcher.join()
+    gradients = sum(t.grad.nbytes for t in (inputs["hidden"], inputs["weight"]) if t.grad is not None)
+    return (max(peak, resident()) - before - gradients) / 1e6
+
+
+def table(repeats: int) -> str:
+    """Both shapes as one Markdown table."""
+    lines = [
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, float32, median of {repeats}",
+        "",
+        "| shape (T, H, V) and head | loss | ms | spread (min - max) | ratio to cross_entropy | extra memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for shape, size in SHAPES.items():
+        times = time_steps(make_steps(make_inputs(*size)), repeats)
+        plain = statistics.median(times["cross_entropy, full logits"])
+        for row, seconds in times.items():
+            median = statistics.median(seconds)
+            lines.append(
+                f"| {shape} | {row} | {median * 1e3:.0f} | {min(seconds) * 1e3:.0f} - {max(seconds) * 1e3:.0f} "
+                f"| {median / plain:.2f} | {peak_memory_mb(shape, row):.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+app = App(help="Time and memory of the PEGE loss beside its peers.", default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main(
+    *,
+    repeats: int = 7,
+    output: Path | None = None,
+    probe_shape: Annotated[str | None, Parameter(show=False)] = None,
+    probe_row: Annotated[str | None, Parameter(show=False)] = None,
+) -> None:
+    """Print the table; write it to a file where one is named."""
+    if probe_shape and probe_row:
+        print(probe(probe_shape, probe_row))
+        return
+    text = table(repeats)
+    print(text)
+    if output:
+        write_text(output, text)
+
+
+if __name__ == "__main__":
+    app()
