@@ -140,7 +140,7 @@ def read_rows(path: Path | str, model: type[Row], *, quarantine: Quarantine | No
 
 
 def read_lines(path: Path | str) -> Iterator[RowLine]:
-    """Read ``(line number, object)`` of a JSONL or Parquet file; for a line that is no JSON object, an InputError object.
+    """Read ``(line number, object)`` of a JSONL or Parquet file; an InputError stands for a bad line.
 
     Raises:
         InputError: no such file, an unknown suffix, an archive that is cut or is none.
@@ -211,7 +211,7 @@ def _open_text(path: Path, kind: str, mode: str) -> Iterator[IO[str]]:
 
         raw: Any = zstandard.open(path, mode + "b")
     elif kind == ".jsonl.gz":
-        raw = gzip.GzipFile("", mode + "b", 6, path.open(mode + "b"), mtime=0) if mode == "w" else gzip.open(path)
+        raw = gzip.GzipFile(path, mode + "b", 6, mtime=0)
     else:
         raw = path.open(mode + "b")
     with (
