@@ -206,19 +206,17 @@ def _row_suffix(path: Path) -> str:
 
 @contextlib.contextmanager
 def _open_text(path: Path, kind: str, mode: str) -> Iterator[IO[str]]:
-    if kind == ".jsonl.zst":
-        import zstandard
+    with contextlib.ExitStack() as stack:
+        raw: Any = stack.enter_context(path.open(mode + "b"))
+        if kind == ".jsonl.gz":
+            # no name and no time in the header: the same rows give the same bytes
+            raw = stack.enter_context(gzip.GzipFile("", mode + "b", 6, raw, mtime=0))
+        elif kind == ".jsonl.zst":
+            import zstandard
 
-        raw: Any = zstandard.open(path, mode + "b")
-    elif kind == ".jsonl.gz":
-        raw = gzip.GzipFile(path, mode + "b", 6, mtime=0)
-    else:
-        raw = path.open(mode + "b")
-    with (
-        raw,
-        io.TextIOWrapper(raw, encoding="utf-8", errors="replace" if mode == "r" else "strict", newline="\n") as text,
-    ):
-        yield text
+            raw = stack.enter_context(zstandard.open(raw, mode + "b"))
+        errors = "replace" if mode == "r" else "strict"
+        yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", errors=errors, newline="\n"))
 
 
 def why_invalid(error: ValidationError) -> str:
