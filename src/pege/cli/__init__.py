@@ -30,7 +30,7 @@ for _name, _path in {
     "report": "pege.cli.report:report",
     "demo": "pege.cli.demo:demo",
 }.items():
-    app.command(_path, name=_name)
+    app.command(_path, name=_name, **({"help_flags": ()} if _name == "train" else {}))
 
 
 def main(arguments: list[str] | None = None) -> None:

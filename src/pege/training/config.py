@@ -1,0 +1,100 @@
+"""The config of a training run: one YAML, one frozen model, defaults here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from peft import LoraConfig
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, create_model, model_validator
+from transformers import GenerationConfig, TrainingArguments
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+Scalar = Annotated[StrictBool | int | float | bool | str, Field(union_mode="left_to_right")]
+
+
+def _settings(name: str, names: Iterable[str], doc: str, lists: Iterable[str] = ()) -> Any:
+    """Make a model whose fields bear another library's names; unset fields stay with that library's defaults."""
+    fields: dict[str, Any] = {
+        n: (list[str] | None if n in lists else Scalar | None, None) for n in names if not n.startswith("_")
+    }
+    return create_model(name, __config__=_STRICT, __doc__=doc, **fields)
+
+
+#: ``TrainingArguments`` by their own names; what pege sets itself is left out
+TrainingSettings = _settings(
+    "TrainingSettings",
+    [f.name for f in dataclasses.fields(TrainingArguments) if f.name not in ("output_dir", "seed", "data_seed")],
+    "Fields of transformers.TrainingArguments.",
+)
+GenerationSettings = _settings(
+    "GenerationSettings", vars(GenerationConfig()), "Fields of transformers.GenerationConfig."
+)
+LoraSettings = _settings(
+    "LoraSettings",
+    [f.name for f in dataclasses.fields(LoraConfig) if f.name not in ("task_type", "base_model_name_or_path")],
+    "Fields of peft.LoraConfig.",
+    lists=("target_modules", "exclude_modules", "modules_to_save"),
+)
+
+
+class LossSettings(BaseModel):
+    """The loss (Eq. 5): ``kind`` pege or target (ours, design sec. 4)."""
+
+    model_config = _STRICT
+    kind: Literal["pege", "target"] = "pege"
+    alpha: float = Field(5.0, ge=0)
+    """Weight of L_peg (5, the paper's) or of L_target (0.5 unless given)."""
+    beta: float = Field(2.0, ge=0)
+    """Weight of L_ner (2, the paper's)."""
+    period: int = Field(7, ge=1)
+    """M of Eq. 2."""
+    count: Literal["utterances", "turns"] = "utterances"
+    """What c of Eq. 2 counts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alpha_of_kind(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("kind") == "target":
+            return {"alpha": 0.5, **value}
+        return value
+
+
+class TrainConfig(BaseModel):
+    """All that a training run depends on; ``pege train --config RUN/config.yaml`` repeats it."""
+
+    model_config = _STRICT
+    model: str = "base"
+    """`base`, a run folder, or a model of the Hugging Face hub."""
+    data: tuple[str, ...]
+    """Files of rows to train on (docs/rows.md)."""
+    validation: tuple[str, ...] = ()
+    """Files of rows for the validation loss and perplexity."""
+    lexicon: str = "pege-en"
+    """A lexicon of ours or a file."""
+    lexicon_range: tuple[float, float] | None = None
+    """Scale of the lexicon's file, where it is not recognised."""
+    shrinkage: float = Field(5.0, ge=0)
+    """kappa of the lexicon's extension (design sec. 3)."""
+    sides: Literal["agent", "both"] = "agent"
+    """Whose utterances are learned; `both` makes a base-chat (design sec. 8)."""
+    emotion_input: bool = True
+    """p(positive | u1) and p(negative | u1) as text ahead of the first utterance (design sec. 5)."""
+    max_length: int = Field(512, ge=16)
+    """Tokens of a sample; where a dialog is longer, its oldest turns are dropped."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the loaded weights; LoRA's own are float32."""
+    seed: int = 0
+    loss: LossSettings = LossSettings()
+    lora: Annotated[LoraSettings | None, Parameter(show=False)] = None
+    """Fields of peft.LoraConfig; without any, all weights are trained."""
+    training: Annotated[TrainingSettings, Parameter(show=False)] = TrainingSettings()
+    """Fields of transformers.TrainingArguments."""
+    generation: Annotated[GenerationSettings, Parameter(show=False)] = GenerationSettings()
+    """Fields of transformers.GenerationConfig, kept with the run for its agent."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Give the config as plain values, unset names of other libraries left out."""
+        return self.model_dump(mode="json", exclude_none=True)

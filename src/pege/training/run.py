@@ -1,0 +1,192 @@
+"""A training run: config in, run folder out; stopped at any moment, it goes on (docs/training.md)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from pege.emotion import load_emotion_classifier
+from pege.errors import InputError
+from pege.io import read_yaml, start_run, write_json, write_rows, write_text
+from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
+from pege.models.causal import default_cache_dir, head_of, load_causal
+from pege.training.config import TrainConfig
+from pege.training.samples import Sample, collate, make_samples, read_dialogs, with_emotions
+from pege.training.trainer import PegeTrainer, perplexity
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "transformers", "peft", "accelerate")
+_DEFAULTS = {  # ours where the Trainer's own would surprise; the config's win
+    "train_sampling_strategy": "group_by_length",
+    "report_to": "none",
+    "save_total_limit": 2,
+    "logging_steps": 10,
+    "logging_nan_inf_filter": False,
+}
+
+
+def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
+    """Train as a config says, into a run folder.
+
+    The folder holds ``config.yaml``, ``versions.json``, ``log.jsonl`` (a row a logged step), checkpoints while it
+    lasts, then the model (or its LoRA adapter) with its tokenizer, ``metrics.json``, and ``done`` last. A folder that a
+    stopped run left is gone on with from its last checkpoint; one that is done is left as it is.
+
+    Raises:
+        InputError: bad data, model or names; a folder of another config; a checkpoint that is cut.
+    """
+    folder = Path(output_dir)
+    if _is_done(folder, config):
+        log.info("%s is done; name another --output_dir to train again", folder)
+        return folder
+    start_run(folder, config.resolved(), packages=_PACKAGES)
+    set_seed(config.seed)
+    lexicon = load_lexicon(config.lexicon, value_range=config.lexicon_range)
+    model, tokenizer = load_causal(config.model, dtype=config.dtype)
+    data, validation = _read_data(config, tokenizer, lexicon)
+    n_rows = head_of(model).weight.shape[0]
+    table = cached_token_vad(
+        lexicon, tokenizer, cache_dir=default_cache_dir(), shrinkage=config.shrinkage, n_rows=n_rows
+    )
+    trainer = PegeTrainer(
+        model=_with_lora(model, config),
+        args=_arguments(config, folder),
+        train_dataset=data,
+        eval_dataset=validation or None,
+        data_collator=functools.partial(collate, pad_id=tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        compute_metrics=perplexity,
+        callbacks=[_LogFile(folder / "log.jsonl")],
+        token_vad=table.values,
+        loss=config.loss,
+        positive_vad=positive_anchor(lexicon),
+    )
+    start = time.perf_counter()
+    _train(trainer, folder)
+    metrics = {
+        "n_dialogs": len(data),
+        "n_steps": trainer.state.global_step,
+        "seconds_last_start": round(time.perf_counter() - start, 1),
+        "token_vad_shares": table.shares(),
+    }
+    if validation:
+        found = trainer.evaluate()
+        metrics |= {f"validation_{k}": found[f"eval_{k}"] for k in ("nll", "perplexity")}
+    trainer.save_model(str(folder))
+    if config.generation.model_dump(exclude_none=True):
+        _save_generation(config, folder)
+    if trainer.is_world_process_zero():
+        write_json(folder / "metrics.json", metrics)
+        write_text(folder / "done", "")
+    return folder
+
+
+def _is_done(folder: Path, config: TrainConfig) -> bool:
+    """Whether a run is finished.
+
+    Raises:
+        InputError: the folder is another config's.
+    """
+    if not (folder / "config.yaml").is_file():
+        return False
+    there, here = read_yaml(folder / "config.yaml"), yaml.safe_load(yaml.safe_dump(config.resolved()))
+    different = [k for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
+    if different:
+        raise InputError(
+            f"is a run with another {', '.join(different)}", where=folder, fix="name another --output_dir, or delete it"
+        )
+    return (folder / "done").is_file()
+
+
+def _read_data(config: TrainConfig, tokenizer: Any, lexicon: Lexicon) -> tuple[list[Sample], list[Sample]]:
+    parts = []
+    for paths in (config.data, config.validation):
+        dialogs = read_dialogs(paths) if paths else []
+        if any(d.emotion is None for d in dialogs):
+            dialogs = with_emotions(dialogs, load_emotion_classifier().emotions)
+        samples = make_samples(
+            dialogs,
+            tokenizer,
+            lexicon,
+            sides=config.sides,
+            count=config.loss.count,
+            emotion_input=config.emotion_input,
+            max_length=config.max_length,
+        )
+        parts.append(list(samples))
+    data, validation = parts
+    if not data:
+        raise InputError("no dialog has a response", where=", ".join(config.data), fix="see docs/rows.md")
+    return data, validation
+
+
+def _with_lora(model: Any, config: TrainConfig) -> Any:
+    if config.lora is None:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    names = config.lora.model_dump(exclude_none=True)
+    if names.get("target_modules") == ["all-linear"]:
+        names["target_modules"] = "all-linear"
+    try:
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **names))
+    except ValueError as e:
+        raise InputError(str(e), where="lora", fix="see peft.LoraConfig") from e
+
+
+def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
+    names = _DEFAULTS | config.training.model_dump(exclude_none=True)
+    try:
+        return TrainingArguments(
+            output_dir=str(folder), seed=config.seed, remove_unused_columns=False, label_names=["labels"], **names
+        )
+    except (ValueError, TypeError) as e:
+        raise InputError(str(e), where="training", fix="see transformers.TrainingArguments") from e
+
+
+def _train(trainer: PegeTrainer, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    checkpoint = get_last_checkpoint(str(folder))
+    if checkpoint:
+        log.info("going on from %s", checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except (SafetensorError, EOFError, json.JSONDecodeError, FileNotFoundError) as e:
+        if checkpoint is None:
+            raise
+        raise InputError(f"the checkpoint is cut or broken ({e})", where=checkpoint, fix="delete that folder") from e
+
+
+def _save_generation(config: TrainConfig, folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    GenerationConfig(**config.generation.model_dump(exclude_none=True)).save_pretrained(folder)
+
+
+class _LogFile(TrainerCallback):  # type: ignore[misc]
+    """Keeps ``log.jsonl`` equal to the trainer's history, also over a resume."""
+
+    def __init__(self, path: Path, every_s: float = 5.0) -> None:
+        self.path, self.every_s, self.last = path, every_s, 0.0
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero and time.monotonic() - self.last > self.every_s:
+            self._write(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._write(state)
+
+    def _write(self, state: Any) -> None:
+        write_rows(self.path, state.log_history)
+        self.last = time.monotonic()

@@ -1,0 +1,126 @@
+"""Rows to tensors: one sample a dialog, every response of the agent learned in one pass (design sec. 6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+from pege.dialog import Dialog, Emotion
+from pege.errors import InputError
+from pege.io import read_rows
+from pege.lexicon import Lexicon, mean_vad
+from pege.models.prompt import encode_dialog
+from pege.words import segmenter
+
+log = logging.getLogger(__name__)
+IGNORED = -100
+
+
+class Sample(TypedDict):
+    """One training input of S tokens, before padding."""
+
+    input_ids: list[int]  # (S,)
+    labels: list[int]  # (S,) the token itself where it is learned, else IGNORED; the trainer shifts
+    n_utterances: list[int]  # (S,) c of Eq. 2: utterances before the one the token belongs to, >= 1
+    user_vad: list[float]  # (3,) u of Eq. 1
+    p_positive: float
+    p_negative: float
+
+
+def read_dialogs(paths: Iterable[str | Path]) -> list[Dialog]:
+    """Read all rows of some files.
+
+    Raises:
+        InputError: a file that is not there, a bad row, no rows at all.
+    """
+    dialogs = [d for path in paths for d in read_rows(path, Dialog)]
+    if not dialogs:
+        raise InputError("no dialogs", where=", ".join(map(str, paths)), fix="name files of rows (docs/rows.md)")
+    return dialogs
+
+
+def with_emotions(dialogs: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
+    """Give dialogs that all carry the emotion of their first utterance; ``classify`` is asked for those that lack it."""
+    lacking = [k for k, d in enumerate(dialogs) if d.emotion is None]
+    result = list(dialogs)
+    if lacking:
+        log.info("classifying the first utterance of %d dialogs without an emotion", len(lacking))
+        for k, emotion in zip(lacking, classify([dialogs[k].texts[0] for k in lacking]), strict=True):
+            result[k] = dialogs[k].model_copy(update={"emotion": emotion})
+    return result
+
+
+def make_samples(
+    dialogs: Iterable[Dialog],
+    tokenizer: Any,
+    lexicon: Lexicon,
+    *,
+    sides: Literal["agent", "both"] = "agent",
+    count: Literal["utterances", "turns"] = "utterances",
+    emotion_input: bool = True,
+    max_length: int = 512,
+) -> Iterator[Sample]:
+    """Give one sample a dialog. Every dialog carries its emotion.
+
+    The user's last utterance is left out where only the agent is learned: nothing follows it (design sec. 6). A dialog
+    in which nothing is learned gives no sample.
+
+    Args:
+        dialogs: with ``emotion``.
+        tokenizer: of the model.
+        lexicon: for u, the mean VAD of the first utterance's words; its mean where it has none of them.
+        sides: ``agent``, or ``both`` for a base-chat, which learns all but the first utterance.
+        count: c in utterances, as the paper has it, or in turns of two.
+        emotion_input: whether the probabilities stand in the prompt.
+        max_length: tokens; a longer sample loses its oldest turns, and is cut at the end only if one turn is longer.
+    """
+    for dialog in dialogs:
+        messages = dialog.messages
+        if sides == "agent" and messages[-1].role == "user":
+            messages = messages[:-1]
+        if len(messages) < 2 or dialog.emotion is None:
+            continue
+        emotion = dialog.emotion if emotion_input else None
+        encoded = encode_dialog(tokenizer, messages, emotion, max_length=max_length)
+        ids = encoded.ids[:max_length]
+        labels, n_before = [IGNORED] * len(ids), [1] * len(ids)
+        for k, (start, stop) in enumerate(encoded.spans, start=encoded.n_dropped):
+            if k == 0 or (sides == "agent" and messages[k].role == "user"):
+                continue
+            stop = min(stop, len(ids))
+            labels[start:stop] = ids[start:stop]
+            n_before[start:stop] = [k if count == "utterances" else (k + 1) // 2] * max(stop - start, 0)
+        if all(label == IGNORED for label in labels):
+            continue
+        vad = mean_vad(segmenter(dialog.language)(messages[0].content), lexicon)
+        yield Sample(
+            input_ids=ids,
+            labels=labels,
+            n_utterances=n_before,
+            user_vad=[float(x) for x in (lexicon.mean if vad is None else vad)],
+            p_positive=dialog.emotion.positive,
+            p_negative=dialog.emotion.negative,
+        )
+
+
+def collate(samples: Sequence[Sample], *, pad_id: int) -> dict[str, Tensor]:
+    """Pad samples on the right into a batch: (B, S) tensors, ``user_vad`` (B, 3), probabilities (B,)."""
+    n_tokens = max(len(s["input_ids"]) for s in samples)
+
+    def padded(rows: list[list[int]], value: int) -> Tensor:
+        return torch.tensor([r + [value] * (n_tokens - len(r)) for r in rows])
+
+    return {
+        "input_ids": padded([s["input_ids"] for s in samples], pad_id),
+        "attention_mask": padded([[1] * len(s["input_ids"]) for s in samples], 0),
+        "labels": padded([s["labels"] for s in samples], IGNORED),
+        "n_utterances": padded([s["n_utterances"] for s in samples], 1),
+        "user_vad": torch.tensor([s["user_vad"] for s in samples], dtype=torch.float32),
+        "p_positive": torch.tensor([s["p_positive"] for s in samples], dtype=torch.float32),
+        "p_negative": torch.tensor([s["p_negative"] for s in samples], dtype=torch.float32),
+    }

@@ -1,0 +1,138 @@
+"""Our loss in the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import Trainer
+
+from pege.loss import PegeOutput, pege_loss, target_loss
+from pege.models.causal import head_of, last_hidden_states
+from pege.training.config import LossSettings
+
+_SHOWN_COUNTS = (1, 3, 5, 7, 9)  # mean ED is logged for these c; larger ones share the last
+
+
+class PegeTrainer(Trainer):
+    """A Trainer whose loss is Eq. 5, computed from hidden states by the fused kernel.
+
+    Batches are those of `pege.training.samples.collate`. With ``alpha = beta = 0`` it is a plain NLL trainer. Logged
+    besides what the Trainer logs: ``nll``, ``peg``, ``ner``, and ``ed_1``, ``ed_3``, ... the mean distance by c.
+
+    Args:
+        token_vad: O, (V, 3) in [0, 1], V the rows of the model's output matrix.
+        loss: kind and weights.
+        positive_vad: anchor of PEGE-target, (3,); needed for ``loss.kind == "target"`` only.
+        *args: of the Trainer.
+        **kwargs: of the Trainer.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        token_vad: NDArray[np.float32],
+        loss: LossSettings,
+        positive_vad: NDArray[np.float64] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # so that the tokens of the global batch are counted for us
+        self.token_vad = torch.as_tensor(token_vad, device=self.args.device)
+        self.positive_vad = None if positive_vad is None else torch.as_tensor(positive_vad, dtype=torch.float32)
+        self.loss_settings = loss
+        self._sums: dict[str, float] = defaultdict(float)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Give the loss over the tokens of the global batch; see `transformers.Trainer.compute_loss`."""
+        hidden = last_hidden_states(model, inputs["input_ids"], inputs["attention_mask"])  # (B, S, H)
+        out = self._guided_loss(model, hidden, inputs, num_items_in_batch)
+        loss = out.loss
+        if model.training:
+            self._collect(out, inputs, num_items_in_batch)
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
+        return (loss, {"nll": out.nll.detach()}) if return_outputs else loss
+
+    def _guided_loss(
+        self, model: Any, hidden: Tensor, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
+    ) -> PegeOutput:
+        labels = inputs["labels"][:, 1:]  # position t learns token t + 1
+        learned = labels != -100  # (B, S - 1)
+        row = learned.nonzero()[:, 0]  # (T,), the dialog each learned token belongs to
+        head, settings = head_of(model), self.loss_settings
+        states = hidden[:, :-1][learned]  # (T, H)
+        common: dict[str, Any] = {
+            "token_vad": self.token_vad,
+            "user_vad": inputs["user_vad"][row],  # (T, 3)
+            "p_positive": inputs["p_positive"][row],
+            "n_utterances": inputs["n_utterances"][:, 1:][learned],
+            "alpha": settings.alpha,
+            "period": settings.period,
+            "bias": head.bias,
+            "softcap": head.softcap,
+            "num_items_in_batch": num_items_in_batch,
+        }
+        if head.scale != 1:
+            states = states * head.scale
+        if settings.kind == "target":
+            return target_loss(states, head.weight, labels[learned], positive_vad=self.positive_vad, **common)
+        p_negative = inputs["p_negative"][row]
+        return pege_loss(states, head.weight, labels[learned], p_negative=p_negative, beta=settings.beta, **common)
+
+    def _collect(self, out: PegeOutput, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None) -> None:
+        """Add up a step's terms until the next log."""
+        divisor = max(out.n_tokens, 1) if num_items_in_batch is None else float(num_items_in_batch)
+        for name in ("nll", "peg", "ner"):
+            self._sums[name] += float(getattr(out, name)) * divisor
+        self._sums["n_tokens"] += out.n_tokens
+        learned = inputs["labels"][:, 1:] != -100
+        counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_SHOWN_COUNTS[-1])
+        for c in counts.unique().tolist():
+            chosen = counts == c
+            self._sums[f"ed_{c}"] += float(out.ed[chosen].sum())
+            self._sums[f"n_ed_{c}"] += int(chosen.sum())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with our terms averaged over the tokens since the last log."""
+        if "loss" in logs and self._sums:
+            names = sorted(self._sums)
+            sums = self.accelerator.reduce(
+                torch.tensor([self._sums[n] for n in names], dtype=torch.float64, device=self.args.device)
+            )
+            found = dict(zip(names, sums.tolist(), strict=True))
+            n_tokens = max(found["n_tokens"], 1)
+            logs |= {n: found[n] / n_tokens for n in ("nll", "peg", "ner")}
+            logs |= {n: found[n] / found[f"n_{n}"] for n in names if n.startswith("ed_") and found.get(f"n_{n}")}
+            self._sums.clear()
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Evaluate one batch: sums of the NLL and the number of tokens, so that perplexity is per token."""
+        model.eval()
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            hidden = last_hidden_states(model, inputs["input_ids"], inputs["attention_mask"])
+            out = self._guided_loss(model, hidden, inputs, None)
+        sums = torch.stack((out.nll.double() * out.n_tokens, torch.tensor(float(out.n_tokens), dtype=torch.float64)))
+        return out.loss.detach(), sums[None].to(out.loss.device), sums[None].to(out.loss.device)
+
+
+def perplexity(prediction: Any) -> dict[str, float]:
+    """Metric for the Trainer: mean NLL per response token and its exponential."""
+    total, n_tokens = np.asarray(prediction.predictions).sum(axis=0)
+    nll = float(total / max(n_tokens, 1))
+    return {"nll": nll, "perplexity": math.exp(min(nll, 700))}
