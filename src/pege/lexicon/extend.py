@@ -50,7 +50,7 @@ class TokenVad:
         """Write as safetensors, whole or not at all."""
         from safetensors.numpy import save_file
 
-        tensors = {"values": self.values, "step": self.step, "neutral": self.neutral}
+        tensors: dict[str, NDArray[Any]] = {"values": self.values, "step": self.step, "neutral": self.neutral}
         with write_atomic(path) as temporary:
             save_file(tensors, temporary)
 

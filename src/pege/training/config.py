@@ -88,12 +88,17 @@ class TrainConfig(BaseModel):
     """Type of the loaded weights; LoRA's own are float32."""
     seed: int = 0
     loss: LossSettings = LossSettings()
-    lora: Annotated[LoraSettings | None, Parameter(show=False)] = None
+    lora: Annotated[LoraSettings | None, Parameter(show=False)] = None  # type: ignore[valid-type]
     """Fields of peft.LoraConfig; without any, all weights are trained."""
-    training: Annotated[TrainingSettings, Parameter(show=False)] = TrainingSettings()
+    training: Annotated[TrainingSettings, Parameter(show=False)] = TrainingSettings()  # type: ignore[valid-type]
     """Fields of transformers.TrainingArguments."""
-    generation: Annotated[GenerationSettings, Parameter(show=False)] = GenerationSettings()
+    generation: Annotated[GenerationSettings, Parameter(show=False)] = GenerationSettings()  # type: ignore[valid-type]
     """Fields of transformers.GenerationConfig, kept with the run for its agent."""
+
+    def names_of(self, part: Literal["lora", "training", "generation"]) -> dict[str, Any]:
+        """Give the names of another library that are set in a part."""
+        settings: BaseModel | None = getattr(self, part)
+        return {} if settings is None else settings.model_dump(exclude_none=True)
 
     def resolved(self) -> dict[str, Any]:
         """Give the config as plain values, unset names of other libraries left out."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import GenerationConfig, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from pege.emotion import load_emotion_classifier
@@ -82,8 +82,8 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         found = trainer.evaluate()
         metrics |= {f"validation_{k}": found[f"eval_{k}"] for k in ("nll", "perplexity")}
     trainer.save_model(str(folder))
-    if config.generation.model_dump(exclude_none=True):
-        _save_generation(config, folder)
+    if generation := config.names_of("generation"):
+        GenerationConfig(**generation).save_pretrained(folder)
     if trainer.is_world_process_zero():
         write_json(folder / "metrics.json", metrics)
         write_text(folder / "done", "")
@@ -134,7 +134,7 @@ def _with_lora(model: Any, config: TrainConfig) -> Any:
         return model
     from peft import LoraConfig, get_peft_model
 
-    names = config.lora.model_dump(exclude_none=True)
+    names = config.names_of("lora")
     if names.get("target_modules") == ["all-linear"]:
         names["target_modules"] = "all-linear"
     try:
@@ -144,7 +144,7 @@ def _with_lora(model: Any, config: TrainConfig) -> Any:
 
 
 def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
-    names = _DEFAULTS | config.training.model_dump(exclude_none=True)
+    names = _DEFAULTS | config.names_of("training")
     try:
         return TrainingArguments(
             output_dir=str(folder), seed=config.seed, remove_unused_columns=False, label_names=["labels"], **names
@@ -165,12 +165,6 @@ def _train(trainer: PegeTrainer, folder: Path) -> None:
         if checkpoint is None:
             raise
         raise InputError(f"the checkpoint is cut or broken ({e})", where=checkpoint, fix="delete that folder") from e
-
-
-def _save_generation(config: TrainConfig, folder: Path) -> None:
-    from transformers import GenerationConfig
-
-    GenerationConfig(**config.generation.model_dump(exclude_none=True)).save_pretrained(folder)
 
 
 class _LogFile(TrainerCallback):  # type: ignore[misc]

@@ -45,7 +45,7 @@ def read_dialogs(paths: Iterable[str | Path]) -> list[Dialog]:
 
 
 def with_emotions(dialogs: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
-    """Give dialogs that all carry the emotion of their first utterance; ``classify`` is asked for those that lack it."""
+    """Give dialogs that all carry the emotion of u1; ``classify`` is asked for those that lack it."""
     lacking = [k for k, d in enumerate(dialogs) if d.emotion is None]
     result = list(dialogs)
     if lacking:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Trainer
 
+from pege.errors import InputError
 from pege.loss import PegeOutput, pege_loss, target_loss
 from pege.models.causal import head_of, last_hidden_states
 from pege.training.config import LossSettings
@@ -19,7 +20,7 @@ from pege.training.config import LossSettings
 _SHOWN_COUNTS = (1, 3, 5, 7, 9)  # mean ED is logged for these c; larger ones share the last
 
 
-class PegeTrainer(Trainer):
+class PegeTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose loss is Eq. 5, computed from hidden states by the fused kernel.
 
     Batches are those of `pege.training.samples.collate`. With ``alpha = beta = 0`` it is a plain NLL trainer. Logged
@@ -87,6 +88,8 @@ class PegeTrainer(Trainer):
         if head.scale != 1:
             states = states * head.scale
         if settings.kind == "target":
+            if self.positive_vad is None:
+                raise InputError("PEGE-target needs positive_vad", fix="give pege.lexicon.positive_anchor(lexicon)")
             return target_loss(states, head.weight, labels[learned], positive_vad=self.positive_vad, **common)
         p_negative = inputs["p_negative"][row]
         return pege_loss(states, head.weight, labels[learned], p_negative=p_negative, beta=settings.beta, **common)
@@ -99,7 +102,7 @@ class PegeTrainer(Trainer):
         self._sums["n_tokens"] += out.n_tokens
         learned = inputs["labels"][:, 1:] != -100
         counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_SHOWN_COUNTS[-1])
-        for c in counts.unique().tolist():
+        for c in sorted(set(counts.tolist())):
             chosen = counts == c
             self._sums[f"ed_{c}"] += float(out.ed[chosen].sum())
             self._sums[f"n_ed_{c}"] += int(chosen.sum())

@@ -1,0 +1,19 @@
+"""The scores: Eq. 7-9, BLEU, Distinct, intervals, and their signatures. No torch is imported here."""
+
+from pege.metrics.pege import DialogScore, is_scorable, score_dialogs, utterance_vad
+from pege.metrics.signature import pege_signature
+from pege.metrics.table import Options, compare_table, score_table
+from pege.metrics.text import bleu, distinct
+
+__all__ = [
+    "DialogScore",
+    "Options",
+    "bleu",
+    "compare_table",
+    "distinct",
+    "is_scorable",
+    "pege_signature",
+    "score_dialogs",
+    "score_table",
+    "utterance_vad",
+]

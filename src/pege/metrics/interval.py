@@ -1,0 +1,62 @@
+"""Bootstrap intervals and the paired permutation test, by SciPy, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_RESAMPLES = 9_999
+
+
+def mean_interval(
+    values: Sequence[float] | NDArray[np.float64],
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean; both ends the value itself where there is one or all are equal."""
+    from scipy.stats import bootstrap
+
+    data = np.asarray(values, dtype=np.float64)
+    if len(data) == 0:
+        return float("nan"), float("nan")
+    if len(data) == 1 or np.ptp(data) == 0:
+        return float(data.mean()), float(data.mean())
+    found = bootstrap(
+        (data,),
+        np.mean,
+        n_resamples=n_resamples,
+        batch=max(1, 2_000_000 // len(data)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def paired_p_value(
+    a: Sequence[float] | NDArray[np.float64],
+    b: Sequence[float] | NDArray[np.float64],
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+) -> float:
+    """Two-sided p-value of the paired permutation test that the mean of a - b is 0; 1 where all pairs are equal."""
+    from scipy.stats import permutation_test
+
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if len(difference) == 0 or not difference.any():
+        return 1.0
+    found = permutation_test(
+        (difference,),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=n_resamples,
+        batch=max(1, 2_000_000 // len(difference)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
