@@ -1,0 +1,37 @@
+"""Agents: anything that responds to contexts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pege.agent.agent import Agent
+from pege.agent.guarded import GuardedAgent, crisis_help
+from pege.dialog import Role
+from pege.errors import InputError
+
+__all__ = ["Agent", "GuardedAgent", "crisis_help", "load_agent"]
+
+
+def load_agent(
+    spec: str,
+    *,
+    role: Role = "assistant",
+    generation: dict[str, Any] | None = None,
+    dtype: str = "bfloat16",
+    api_key: str | None = None,
+) -> Agent:
+    """Load an agent by what a person writes: a run, ``base``, a hub name, or ``http://HOST:PORT/v1#MODEL``.
+
+    Raises:
+        InputError: no such model; an endpoint without a model's name.
+    """
+    if spec.startswith(("http://", "https://")):
+        from pege.agent.endpoint import EndpointAgent
+
+        url, _, model = spec.partition("#")
+        if not model:
+            raise InputError("names no model", where=spec, fix="write http://HOST:PORT/v1#MODEL")
+        return EndpointAgent(url, model, role=role, api_key=api_key, generation=generation)
+    from pege.agent.generate import load_local_agent
+
+    return load_local_agent(spec, role=role, generation=generation, dtype=dtype)

@@ -1,0 +1,19 @@
+"""What an agent is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pege.dialog import Context
+
+
+class Agent(Protocol):
+    """Anything that responds. It may speak for either side: it gives the utterance that follows each context."""
+
+    @property
+    def name(self) -> str:
+        """What logs and rows call it."""
+
+    def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
+        """Give one response per context, never empty; the same seed gives the same responses where that is possible."""

@@ -1,0 +1,80 @@
+"""Any OpenAI-compatible endpoint as an agent: vLLM, llama.cpp, a hosted model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pege.dialog import Context, Role
+from pege.errors import InputError
+from pege.models.prompt import system_line
+
+_AS_USER = "You play the person who started this chat. Write only that person's next message, short and natural."
+
+
+class EndpointAgent:
+    """An agent behind ``/v1/chat/completions``. The client retries and times out by itself.
+
+    Args:
+        url: e.g. ``http://127.0.0.1:8000/v1``.
+        model: the model's name there.
+        role: whose utterances it gives; as ``user`` the roles are swapped, as such servers speak as the assistant.
+        api_key: sent as a bearer token, never logged.
+        emotion_input: whether the probabilities of u1 stand in the system message.
+        generation: fields of the request, e.g. ``temperature``, ``max_tokens``.
+        timeout_s: of one request, in seconds.
+        n_parallel: requests at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        role: Role = "assistant",
+        api_key: str | None = None,
+        emotion_input: bool = False,
+        generation: dict[str, Any] | None = None,
+        timeout_s: float = 60.0,
+        n_parallel: int = 8,
+    ) -> None:
+        from openai import OpenAI
+
+        self.name = f"{model}@{url}"
+        self.model, self.emotion_input = model, emotion_input
+        self.role: Role = role
+        self.generation = {"max_tokens": 80, "temperature": 0.9} | (generation or {})
+        self.n_parallel = n_parallel
+        self.client = OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s)
+
+    def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
+        """Give one response per context.
+
+        Raises:
+            InputError: the endpoint cannot be reached or refuses.
+        """
+        with ThreadPoolExecutor(self.n_parallel) as pool:
+            return list(pool.map(lambda c: self._one(c, seed), contexts))
+
+    def _one(self, context: Context, seed: int | None) -> str:
+        from openai import OpenAIError
+
+        try:
+            answer = self.client.chat.completions.create(
+                model=self.model, messages=self._messages(context), seed=seed, **self.generation
+            )
+        except OpenAIError as e:
+            raise InputError(f"no answer ({type(e).__name__})", where=self.name, fix="is the server up?") from e
+        return " ".join((answer.choices[0].message.content or "").split()) or "..."
+
+    def _messages(self, context: Context) -> Any:
+        if self.role == "user":
+            swapped = {"user": "assistant", "assistant": "user"}
+            turns = [{"role": swapped[u.role], "content": u.content} for u in context.utterances]
+            return [{"role": "system", "content": _AS_USER}, *turns]
+        lead = system_line(context.emotion if self.emotion_input else None)
+        return [
+            {"role": "system", "content": lead},
+            *({"role": u.role, "content": u.content} for u in context.utterances),
+        ]

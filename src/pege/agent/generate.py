@@ -1,0 +1,140 @@
+"""A local Hugging Face model as an agent: batched, left-padded, with a KV cache, seeded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pege.dialog import Context, Role
+from pege.errors import InputError
+from pege.io import read_yaml
+from pege.models.causal import load_causal
+from pege.models.prompt import encode_dialog
+from pege.words import guess_language
+
+# Sampling from the 20 likeliest tokens, as the released decoders of PLATO-2 do, a little cooler than 1.
+GENERATION: dict[str, Any] = {"do_sample": True, "top_k": 20, "temperature": 0.9, "max_new_tokens": 40}
+FALLBACK = {"en": "I see.", "zh": "嗯。"}
+
+
+class LocalAgent:
+    """A causal LM that speaks for one side.
+
+    Args:
+        name: what logs and rows call it.
+        model: a Hugging Face causal LM.
+        tokenizer: its tokenizer.
+        role: whose utterances it gives: ``assistant``, or ``user`` for a base-chat.
+        emotion_input: whether p(positive | u1) and p(negative | u1) stand in its prompt, as in its training.
+        generation: names of GenerationConfig; over the defaults of this module.
+        max_context: tokens of the prompt; older turns are dropped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        *,
+        role: Role = "assistant",
+        emotion_input: bool = False,
+        generation: dict[str, Any] | None = None,
+        max_context: int = 1024,
+    ) -> None:
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.role: Role = role
+        self.emotion_input, self.max_context = emotion_input, max_context
+        self.generation = GENERATION | (generation or {})
+        self.n_fallbacks = 0
+
+    def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
+        """Give one response per context. An empty one is drawn once more, then replaced by a fixed one and counted."""
+        responses = self._generate(contexts, seed)
+        empty = [k for k, r in enumerate(responses) if not r]
+        if empty:
+            again = self._generate([contexts[k] for k in empty], None if seed is None else seed + 1)
+            for k, response in zip(empty, again, strict=True):
+                responses[k] = response or FALLBACK[guess_language(contexts[k].utterances[-1].content)]
+                self.n_fallbacks += not response
+        return responses
+
+    def stream(self, context: Context, *, seed: int | None = None) -> Iterator[str]:
+        """Give the response to one context in pieces, as they are generated."""
+        from transformers import TextIteratorStreamer
+
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        inputs, stop_ids = self._inputs([context])
+        work = threading.Thread(
+            target=self._sample, args=(inputs, stop_ids, seed), kwargs={"streamer": streamer}, daemon=True
+        )
+        work.start()
+        yield from streamer
+        work.join()
+
+    def _generate(self, contexts: Sequence[Context], seed: int | None) -> list[str]:
+        inputs, stop_ids = self._inputs(contexts)
+        ids = self._sample(inputs, stop_ids, seed)[:, inputs["input_ids"].shape[1] :]  # (B, new)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [" ".join(t.split()) for t in texts]
+
+    def _inputs(self, contexts: Sequence[Context]) -> tuple[dict[str, Tensor], list[int]]:
+        encoded = [
+            encode_dialog(
+                self.tokenizer,
+                c.utterances,
+                c.emotion if self.emotion_input else None,
+                next_role=self.role,
+                max_length=self.max_context,
+            )
+            for c in contexts
+        ]
+        n_tokens = max(len(e.ids) for e in encoded)
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (n_tokens - len(e.ids)) + e.ids for e in encoded])
+        mask = torch.tensor([[0] * (n_tokens - len(e.ids)) + [1] * len(e.ids) for e in encoded])
+        stop_ids = {i for e in encoded for i in e.stop_ids} | {self.tokenizer.eos_token_id}
+        return {"input_ids": ids, "attention_mask": mask}, sorted(i for i in stop_ids if i is not None)
+
+    def _sample(self, inputs: dict[str, Tensor], stop_ids: list[int], seed: int | None, **more: Any) -> Tensor:
+        from transformers import GenerationConfig
+
+        config = GenerationConfig(**self.generation, eos_token_id=stop_ids, pad_token_id=self.tokenizer.pad_token_id)
+        device = self.model.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
+            if seed is not None:
+                torch.manual_seed(seed)
+            ids: Tensor = self.model.generate(
+                **{k: v.to(device) for k, v in inputs.items()}, generation_config=config, **more
+            )
+        return ids
+
+
+def load_local_agent(
+    spec: str, *, role: Role = "assistant", generation: dict[str, Any] | None = None, dtype: str = "bfloat16"
+) -> LocalAgent:
+    """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
+
+    Raises:
+        InputError: no such model; a name that GenerationConfig does not know.
+    """
+    from transformers import GenerationConfig
+
+    known = vars(GenerationConfig()).keys()
+    unknown = [n for n in generation or {} if n not in known]
+    if unknown:
+        raise InputError(f"unknown generation setting {unknown[0]!r}", fix="see transformers.GenerationConfig")
+    model, tokenizer = load_causal(spec, dtype=dtype)
+    run = read_yaml(Path(spec) / "config.yaml") if (Path(spec) / "config.yaml").is_file() else {}
+    return LocalAgent(
+        str(spec),
+        model,
+        tokenizer,
+        role=role,
+        emotion_input=bool(run.get("emotion_input", False)),
+        generation=run.get("generation", {}) | (generation or {}),
+    )

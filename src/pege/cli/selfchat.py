@@ -1,0 +1,64 @@
+"""``pege selfchat``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def selfchat(
+    *,
+    agent: str,
+    user: str = "base",
+    starters: str = "en",
+    turns: int = 10,
+    seed: int = 0,
+    output: Path,
+    n_starters: int | None = None,
+    batch_size: int = 50,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    max_new_tokens: int | None = None,
+    dtype: str = "bfloat16",
+) -> None:
+    """Let a candidate agent talk with a plain user model, many dialogs side by side.
+
+    The key of an endpoint is read from the environment variable OPENAI_API_KEY.
+
+    Args:
+        agent: a run, base, a hub name, or http://HOST:PORT/v1#MODEL.
+        user: who plays the user: `base`, a base-chat run, or the others.
+        starters: en, zh, or a file of rows.
+        turns: turns of two utterances, the starter included.
+        seed: of starters picked and of generation.
+        output: file of rows, .jsonl.
+        n_starters: how many, the classes as even as they come; all unless named.
+        batch_size: dialogs side by side; part of what the dialogs depend on.
+        temperature: of generation, both sides.
+        top_k: of generation, both sides.
+        top_p: of generation, both sides.
+        max_new_tokens: of generation, both sides.
+        dtype: of the weights.
+    """
+    from pege.agent import load_agent
+    from pege.emotion import load_emotion_classifier
+    from pege.selfchat import load_starters, pick_starters, run_selfchat
+
+    rows = load_starters(starters)
+    if n_starters is not None:
+        rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
+    emotions = load_emotion_classifier().emotions([r.texts[0] for r in rows])
+    rows = [r.model_copy(update={"emotion": e}) for r, e in zip(rows, emotions, strict=True)]
+    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    generation = {k: v for k, v in named.items() if v is not None}
+    key = os.environ.get("OPENAI_API_KEY")
+    candidate = load_agent(agent, generation=generation, dtype=dtype, api_key=key)
+    player = load_agent(user, role="user", generation=generation, dtype=dtype, api_key=key)
+    settings = {"starters": starters, "dtype": dtype, "generation": generation}
+    path = run_selfchat(
+        candidate, player, rows, output, n_turns=turns, seed=seed, batch_size=batch_size, settings=settings
+    )
+    print(path)
