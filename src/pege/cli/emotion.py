@@ -91,6 +91,7 @@ def train(
     validation: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     output: Path,
     alias: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    word_vectors: Path | None = None,
     name: str = "textcnn",
     vocabulary_size: int = 16_000,
     embedding_size: int = 128,
@@ -111,6 +112,7 @@ def train(
         validation: the same, for the choice of the epoch and for the temperature.
         output: folder for the classifier.
         alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
+        word_vectors: what the embeddings of words start from, word2vec's text format, plain or .gz.
         name: what signatures call it.
         vocabulary_size: pieces of the tokenizer, at most.
         embedding_size: numbers per piece.
@@ -144,7 +146,7 @@ def train(
         )
     except ValidationError as e:
         raise InputError(why_invalid(e), where="pege emotion train") from e
-    found = train_emotion_classifier(labelled, held_out, output, options=options)
+    found = train_emotion_classifier(labelled, held_out, output, options=options, word_vectors=word_vectors)
     write_json(output / "training.json", {"options": options.model_dump(mode="json"), "validation": found})
     _print_evaluation(found, as_json=json)
 

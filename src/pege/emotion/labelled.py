@@ -34,7 +34,8 @@ class LabelledTexts:
     @property
     def classes(self) -> NDArray[np.int64]:
         """(N,) the most probable class of each text, an index into ``LABELS``."""
-        return self.targets.argmax(axis=1).astype(np.int64)
+        best: NDArray[np.int64] = self.targets.argmax(axis=1).astype(np.int64)
+        return best
 
 
 def read_labelled(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -18,12 +20,13 @@ from pege.emotion.classifier import ClassifierConfig, EmotionClassifier, encode,
 from pege.emotion.evaluation import evaluate, macro_f1
 from pege.emotion.labelled import LabelledTexts
 from pege.emotion.textcnn import TextCnn, TextCnnShape
+from pege.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _log = logging.getLogger(__name__)
-PADDING, UNKNOWN = "[PAD]", "[UNK]"
+PADDING, UNKNOWN, WORD_END = "[PAD]", "[UNK]", "</w>"
 
 
 class TrainOptions(BaseModel):
@@ -48,7 +51,7 @@ class TrainOptions(BaseModel):
     name: str = Field(default="textcnn", min_length=1, max_length=100)
     vocabulary_size: int = Field(default=16_000, ge=100, le=500_000)
     embedding_size: int = Field(default=128, ge=1, le=4096)
-    widths: tuple[int, ...] = (2, 3, 4, 5)
+    widths: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(default=(2, 3, 4, 5), min_length=1, max_length=16)
     n_filters: int = Field(default=100, ge=1, le=4096)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     n_epochs: int = Field(default=6, ge=1, le=1000)
@@ -60,7 +63,12 @@ class TrainOptions(BaseModel):
 
 
 def train_emotion_classifier(
-    train: LabelledTexts, validation: LabelledTexts, output_dir: Path | str, *, options: TrainOptions | None = None
+    train: LabelledTexts,
+    validation: LabelledTexts,
+    output_dir: Path | str,
+    *,
+    options: TrainOptions | None = None,
+    word_vectors: Path | str | None = None,
 ) -> dict[str, Any]:
     """Train a classifier, fit its temperature on the validation texts, and save it.
 
@@ -69,12 +77,14 @@ def train_emotion_classifier(
         validation: texts that pick the best epoch and the temperature.
         output_dir: folder for model.safetensors, tokenizer.json, config.json, training.json and card.md.
         options: sizes, steps and seed.
+        word_vectors: what the embeddings of whole words start from (Kim's CNN-non-static), ``word v1 v2 ...`` a line
+            as word2vec writes it, plain or .gz, of the size ``options.embedding_size``; other pieces start at random.
 
     Returns:
         The evaluation on the validation texts, see ``evaluation.evaluate``.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or the vectors cannot be read.
     """
     options = options or TrainOptions()
     tokenizer = train_tokenizer(train.texts, vocabulary_size=options.vocabulary_size)
@@ -86,6 +96,8 @@ def train_emotion_classifier(
     )
     torch.manual_seed(options.seed)
     model = TextCnn(shape, dropout=options.dropout)
+    if word_vectors is not None:
+        set_word_vectors(model, tokenizer, Path(word_vectors))
     _fit(model, tokenizer, train, validation, options)
     _round_to_half(model)
     prior = train.targets.mean(axis=0)
@@ -122,11 +134,44 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int) -> Tokenizer:
         min_frequency=2,
         special_tokens=[PADDING, UNKNOWN],
         limit_alphabet=max(50, vocabulary_size // 2),
-        end_of_word_suffix="</w>",
+        end_of_word_suffix=WORD_END,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def set_word_vectors(model: TextCnn, tokenizer: Tokenizer, path: Path) -> int:
+    """Set the embeddings of pieces that are whole words to the vectors of a file.
+
+    Returns:
+        How many pieces got one.
+
+    Raises:
+        InputError: no such file, not of numbers, or of another size than the embeddings.
+    """
+    if not path.is_file():
+        raise InputError("no such file", where=path)
+    pieces, size = tokenizer.get_vocab(), model.shape.embedding_size
+    n_set = 0
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8") as file, torch.no_grad():
+            for line, text in enumerate(file, start=1):
+                word, *numbers = text.split()
+                if line == 1 and len(numbers) == 1:  # word2vec's header: how many, and how long
+                    continue
+                if len(numbers) != size:
+                    raise InputError(f"{len(numbers)} numbers, not {size}", where=f"{path}:{line}")
+                piece = pieces.get(word + WORD_END, pieces.get(word))
+                if piece is not None:
+                    model.embedding.weight[piece] = torch.tensor([float(v) for v in numbers])
+                    n_set += 1
+    except (ValueError, EOFError, OSError) as e:
+        if isinstance(e, InputError):
+            raise
+        raise InputError(f"not word vectors ({e})", where=path, fix="word v1 v2 ... a line, as word2vec writes") from e
+    _log.info("%d of %d pieces start from word vectors", n_set, len(pieces))
+    return n_set
 
 
 class _EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
@@ -187,7 +232,7 @@ def _fit(
             dataloader_pin_memory=False,
             remove_unused_columns=False,
             label_names=["labels"],
-            disable_tqdm=None,
+            disable_tqdm=not sys.stderr.isatty(),
         )
         trainer = Trainer(
             model=model,

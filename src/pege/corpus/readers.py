@@ -1,0 +1,218 @@
+"""Raw dialogs in the layouts that people have, to checked rows (docs/rows.md)."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pege.dialog import Dialog
+from pege.errors import InputError, did_you_mean
+from pege.io import ROW_SUFFIXES, read_lines, why_invalid
+
+RawRow = tuple[str, int, Any]  # file, line or item number from 1, a row as a dict or an InputError
+_ROLES = {"user": "user", "human": "user", "seeker": "user", "usr": "user",
+          "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "supporter": "assistant", "sys": "assistant"}  # fmt: skip
+
+
+def read_raw(inputs: Iterable[str], *, layout: str | None = None) -> Iterator[RawRow]:
+    """Read raw rows from paths, globs, ``hf:NAME[:SPLIT]`` or ``chitchat``.
+
+    Args:
+        inputs: where they are.
+        layout: one of `READERS`; guessed from the name unless given.
+
+    Raises:
+        InputError: nothing there, an unknown layout.
+    """
+    for source in inputs:
+        if layout is not None and layout not in READERS:
+            raise InputError(f"unknown layout {layout!r}", fix=did_you_mean(layout, READERS))
+        if source == "chitchat":
+            yield from _read_chitchat()
+            continue
+        if source.startswith("hf:"):
+            yield from _read_hub(source.removeprefix("hf:"))
+            continue
+        paths = sorted(glob.glob(source, recursive=True)) or ([source] if Path(source).is_file() else [])
+        if not paths:
+            raise InputError("no such file", where=source)
+        for path in map(Path, paths):
+            yield from READERS[layout or guess_layout(path)](path)
+
+
+def check_row(raw: Any, file: str, line: int) -> Dialog | InputError:
+    """Give a raw row as a dialog, or why it is none. An empty id becomes ``FILE-LINE``."""
+    if isinstance(raw, InputError):
+        return raw
+    try:
+        dialog = Dialog.model_validate(raw)
+    except ValidationError as e:
+        return InputError(why_invalid(e))
+    return dialog if dialog.id else dialog.model_copy(update={"id": f"{Path(file).name.split('.')[0]}-{line:06d}"})
+
+
+def guess_layout(path: Path) -> str:
+    """Guess a layout from a file's name.
+
+    Raises:
+        InputError: it tells nothing.
+    """
+    if path.name.endswith(ROW_SUFFIXES):
+        return "messages"
+    for suffix, layout in ((".csv", "empathetic-dialogues"), (".txt", "dailydialog")):
+        if path.suffix == suffix:
+            return layout
+    raise InputError("the layout is not plain from the name", where=path, fix=f"--layout {' | '.join(READERS)}")
+
+
+# ---- what the layouts share
+
+
+def alternate(utterances: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Give messages of (speaker, text): neighbours of one speaker joined, whoever speaks first is the user."""
+    messages: list[dict[str, str]] = []
+    last: str | None = None
+    for speaker, text in utterances:
+        text = " ".join(text.split())
+        if not text:
+            continue
+        if speaker == last:
+            messages[-1]["content"] += " " + text
+        else:
+            messages.append({"role": "assistant" if len(messages) % 2 else "user", "content": text})
+            last = speaker
+    return messages
+
+
+def _from_roles(utterances: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Give messages of (role, text): as `alternate`, but what the assistant says before the user is left out."""
+    pairs = [(role, text) for role, text in utterances if text.strip()]
+    while pairs and pairs[0][0] == "assistant":
+        pairs.pop(0)
+    return alternate(pairs)
+
+
+# ---- the layouts
+
+
+def _read_messages(path: Path) -> Iterator[RawRow]:
+    """Rows of ours and of OpenAI/TRL (``messages``), and ShareGPT's (``conversations``)."""
+    for line, row in read_lines(path):
+        yield path.name, line, row if isinstance(row, InputError) else _plain_row(row)
+
+
+def _plain_row(row: dict[str, Any]) -> Any:
+    if "messages" not in row and isinstance(row.get("conversations"), list):
+        row = {k: v for k, v in row.items() if k != "conversations"} | {
+            "messages": [{"role": m.get("from"), "content": m.get("value")} for m in row["conversations"]]
+        }
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        return InputError("holds no messages")
+    kept = [{**m, "role": _ROLES.get(str(m.get("role")), m.get("role"))} for m in messages if m.get("role") != "system"]
+    while len(kept) > 1 and kept[0]["role"] == "assistant" and len(kept) < len(messages):
+        kept.pop(0)  # a greeting under a system message; elsewhere a row that starts with the agent is refused
+    return {**row, "messages": kept}
+
+
+def _read_empathetic(path: Path) -> Iterator[RawRow]:
+    """EmpatheticDialogues' CSV: conv_id, utterance_idx, context, prompt, speaker_idx, utterance, ..."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, quoting=csv.QUOTE_NONE)
+        if not {"conv_id", "speaker_idx", "utterance", "context"} <= set(reader.fieldnames or ()):
+            raise InputError(
+                "is no CSV of EmpatheticDialogues", where=path, fix="it has conv_id, speaker_idx, utterance"
+            )
+        by_id: dict[str, list[dict[str, str]]] = {}
+        for row in reader:
+            by_id.setdefault(row["conv_id"], []).append(row)
+    for item, (conv_id, rows) in enumerate(by_id.items(), start=1):
+        texts = ((r["speaker_idx"] or "", (r["utterance"] or "").replace("_comma_", ",")) for r in rows)
+        yield path.name, item, {
+            "id": conv_id.replace(":", "-"),
+            "lang": "en",
+            "source": "empathetic-dialogues",
+            "messages": alternate(texts),
+            "situation_emotion": rows[0]["context"],
+        }  # fmt: skip
+
+
+def _read_esconv(path: Path) -> Iterator[RawRow]:
+    """ESConv's JSON: a list of {dialog: [{speaker, content}], emotion_type, ...}."""
+    for item, row in enumerate(_json_list(path), start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("dialog"), list):
+            yield path.name, item, InputError("holds no dialog")
+            continue
+        pairs = ((_ROLES.get(str(u.get("speaker")), "user"), str(u.get("content", ""))) for u in row["dialog"])
+        extra = {"situation_emotion": row["emotion_type"]} if "emotion_type" in row else {}
+        yield path.name, item, {"lang": "en", "source": "esconv", "messages": _from_roles(pairs), **extra}
+
+
+def _read_lccc(path: Path) -> Iterator[RawRow]:
+    """LCCC's JSON: a list of lists of utterances, the words parted by spaces."""
+    for item, row in enumerate(_json_list(path), start=1):
+        if not isinstance(row, list) or not all(isinstance(u, str) for u in row):
+            yield path.name, item, InputError("is no list of utterances")
+            continue
+        pairs = ((str(k % 2), "".join(u.split())) for k, u in enumerate(row))
+        yield path.name, item, {"lang": "zh", "source": "lccc", "messages": alternate(pairs)}
+
+
+def _read_dailydialog(path: Path) -> Iterator[RawRow]:
+    """DailyDialog's text: a dialog a line, utterances ended by ``__eou__``."""
+    with path.open(encoding="utf-8") as file:
+        for line, text in enumerate(file, start=1):
+            pairs = ((str(k % 2), u) for k, u in enumerate(text.split("__eou__")))
+            if messages := alternate(pairs):
+                yield path.name, line, {"source": "dailydialog", "messages": messages}
+
+
+def _read_chitchat() -> Iterator[RawRow]:
+    """Real two-person talk from the package ``chitchat_dataset``."""
+    try:
+        import chitchat_dataset
+    except ImportError as e:
+        raise InputError("chitchat_dataset is not installed", fix="pip install chitchat_dataset==0.9.0") from e
+    for item, (key, row) in enumerate(chitchat_dataset.Dataset().items(), start=1):
+        pairs = ((str(m["sender"]), str(m["text"])) for group in row["messages"] for m in group)
+        if messages := alternate(pairs):
+            yield "chitchat", item, {"id": f"chitchat-{key}", "lang": "en", "source": "chitchat", "messages": messages}
+
+
+def _read_hub(name: str) -> Iterator[RawRow]:
+    """A dataset of the Hugging Face hub with ``messages`` or ``conversations``: NAME or NAME:SPLIT."""
+    from datasets import load_dataset
+
+    repo, _, split = name.partition(":")
+    try:
+        rows = load_dataset(repo, split=split or "train", streaming=True)
+        for item, row in enumerate(rows, start=1):
+            yield f"hf:{name}", item, _plain_row({k: v for k, v in row.items() if v is not None})
+    except (OSError, ValueError) as e:
+        raise InputError(f"cannot be read ({e})", where=f"hf:{name}", fix="check name, split and network") from e
+
+
+def _json_list(path: Path) -> list[Any]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise InputError(f"is not JSON ({e})", where=path, fix="the file may be cut off") from e
+    if not isinstance(rows, list):
+        raise InputError("is no JSON list", where=path)
+    return rows
+
+
+#: layout -> reader of one file
+READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
+    "messages": _read_messages,
+    "empathetic-dialogues": _read_empathetic,
+    "esconv": _read_esconv,
+    "lccc": _read_lccc,
+    "dailydialog": _read_dailydialog,
+}
