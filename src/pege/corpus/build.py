@@ -28,7 +28,9 @@ _BATCH = 512  # conversations whose utterances are classified together
 class Classifier(Protocol):
     """What the emotion filters need."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Give (N, 3): p(negative), p(neutral), p(positive)."""
@@ -46,6 +48,8 @@ class CorpusConfig(BaseModel):
     """The paper's filters, or none beside length: for a base-chat."""
     window: int | None = Field(None, ge=3)
     """Cut long conversations into sessions of at most so many utterances."""
+    trailing: Literal["drop", "cut"] = "drop"
+    """A dialog that ends with the agent is dropped, as the paper has it, or loses that utterance."""
     min_utterances: int = Field(3, ge=2)
     max_utterances: int = Field(30, ge=2)
     max_chars: int = Field(600, ge=1)
@@ -77,7 +81,8 @@ def build_corpus(
     with Quarantine(folder / "quarantine.jsonl") as quarantine:
         dialogs = _read_dialogs(config, quarantine)
         progress = tqdm(dialogs, unit="dialog")
-        for batch in iter(lambda: list(itertools.islice(progress, _BATCH)), []):
+        source = iter(progress)
+        for batch in iter(lambda: list(itertools.islice(source, _BATCH)), []):
             for dialog, reason in _sessions(batch, config, classifier):
                 if reason is None:
                     sides[side_of(dialog.id, config)].append(as_object(dialog))
@@ -114,6 +119,8 @@ def _read_dialogs(config: CorpusConfig, quarantine: Quarantine) -> Iterator[Dial
         dialog = check_row(raw, file, line)
         if isinstance(dialog, InputError):
             quarantine.add(file, line, dialog.what, None if isinstance(raw, InputError) else raw)
+        elif config.trailing == "cut" and len(dialog.messages) > 1 and dialog.messages[-1].role == "assistant":
+            yield dialog.model_copy(update={"messages": dialog.messages[:-1]})
         else:
             yield dialog
 

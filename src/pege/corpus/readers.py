@@ -39,7 +39,7 @@ def read_raw(inputs: Iterable[str], *, layout: str | None = None) -> Iterator[Ra
         if source.startswith("hf:"):
             yield from _read_hub(source.removeprefix("hf:"))
             continue
-        paths = sorted(glob.glob(source, recursive=True)) or ([source] if Path(source).is_file() else [])
+        paths = sorted(glob.glob(source, recursive=True)) or ([source] if Path(source).is_file() else [])  # noqa: PTH207
         if not paths:
             raise InputError("no such file", where=source)
         for path in map(Path, paths):

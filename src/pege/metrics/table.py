@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,8 @@ def pair_dialogs(a: Sequence[Dialog], b: Sequence[Dialog]) -> tuple[list[Dialog]
     Raises:
         InputError: a key that occurs twice on a side, or no pairs.
     """
-    for key in (lambda d: d.id, lambda d: d.texts[0]):
+    keys: tuple[Callable[[Dialog], str], ...] = (lambda d: d.id, lambda d: d.texts[0])
+    for key in keys:
         left, right = ({key(d): d for d in side} for side in (a, b))
         if len(left) == len(a) and len(right) == len(b) and left.keys() == right.keys():
             shared = [k for k in left if is_scorable(left[k]) and is_scorable(right[k])]

@@ -87,7 +87,7 @@ class TrainConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the loaded weights; LoRA's own are float32."""
     seed: int = 0
-    loss: LossSettings = LossSettings()
+    loss: LossSettings = Field(default_factory=LossSettings)  # type: ignore[arg-type]
     lora: Annotated[LoraSettings | None, Parameter(show=False)] = None  # type: ignore[valid-type]
     """Fields of peft.LoraConfig; without any, all weights are trained."""
     training: Annotated[TrainingSettings, Parameter(show=False)] = TrainingSettings()  # type: ignore[valid-type]
