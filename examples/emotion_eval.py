@@ -21,9 +21,25 @@ from pege.emotion.evaluation import evaluate
 DATA = Path(os.environ.get("PEGE_DATA", "../shared/data"))
 #: Situations of EmpatheticDialogues that are clear; the others (surprised, sentimental, ...) are left out.
 SITUATIONS = {
-    "positive": "joyful excited proud grateful impressed content confident hopeful".split(),
-    "negative": "sad angry annoyed afraid terrified furious devastated disappointed disgusted lonely anxious "
-    "embarrassed ashamed guilty jealous apprehensive".split(),
+    "positive": ["joyful", "excited", "proud", "grateful", "impressed", "content", "confident", "hopeful"],
+    "negative": [
+        "sad",
+        "angry",
+        "annoyed",
+        "afraid",
+        "terrified",
+        "furious",
+        "devastated",
+        "disappointed",
+        "disgusted",
+        "lonely",
+        "anxious",
+        "embarrassed",
+        "ashamed",
+        "guilty",
+        "jealous",
+        "apprehensive",
+    ],
 }
 DAILY_DIALOG = {
     "joy": "positive",

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from transformers import GenerationConfig, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -144,7 +145,7 @@ def _with_lora(model: Any, config: TrainConfig) -> Any:
 
 
 def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
-    names = _DEFAULTS | config.names_of("training")
+    names = _DEFAULTS | {"use_cpu": not torch.cuda.is_available()} | config.names_of("training")
     try:
         return TrainingArguments(
             output_dir=str(folder), seed=config.seed, remove_unused_columns=False, label_names=["labels"], **names
