@@ -2,8 +2,9 @@
 
 from pege.metrics.pege import DialogScore, is_scorable, score_dialogs, utterance_vad
 from pege.metrics.signature import pege_signature
-from pege.metrics.table import Options, compare_table, score_table
+from pege.metrics.table import Options, compare_table, language_of, score_table
 from pege.metrics.text import bleu, distinct
+from pege.metrics.trajectory import valence_trajectory
 
 __all__ = [
     "DialogScore",
@@ -12,8 +13,10 @@ __all__ = [
     "compare_table",
     "distinct",
     "is_scorable",
+    "language_of",
     "pege_signature",
     "score_dialogs",
     "score_table",
     "utterance_vad",
+    "valence_trajectory",
 ]
