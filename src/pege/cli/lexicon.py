@@ -100,20 +100,28 @@ def compare(a: str, b: str, /, *, json: bool = False) -> None:
 
 
 @app.command
-def build(*, ratings: Path, vectors: Path, output: Path, n_words: int = 30_000, seed: int = 0) -> None:
+def build(
+    *, ratings: Path, vectors: Path, output: Path, leave_out: Path | None = None, n_words: int = 30_000, seed: int = 0
+) -> None:
     """Extend ratings of words to many more, by regression from word vectors.
 
     Args:
         ratings: word, valence, arousal, dominance in [0, 1].
         vectors: .npz of words and values (examples/lexicon_vectors.py makes ours).
+        leave_out: words of grammar that do not belong in a lexicon, one a line.
         output: the lexicon, .tsv.gz; OUTPUT.json beside it says how well held-out ratings were met.
         n_words: of the result, at most.
         seed: of the folds.
     """
     from pege.lexicon.build import build_lexicon, read_vectors, write_lexicon
 
+    grammar = set(leave_out.read_text(encoding="utf-8").split()) if leave_out else set()
     extension = build_lexicon(
-        load_lexicon(ratings, value_range=(0.0, 1.0)), read_vectors(vectors), n_words=n_words, seed=seed
+        load_lexicon(ratings, value_range=(0.0, 1.0)),
+        read_vectors(vectors),
+        leave_out=grammar,
+        n_words=n_words,
+        seed=seed,
     )
     write_lexicon(output, extension)
     report = {

@@ -16,8 +16,9 @@ from pege.errors import InputError, did_you_mean
 from pege.io import ROW_SUFFIXES, read_lines, why_invalid
 
 RawRow = tuple[str, int, Any]  # file, line or item number from 1, a row as a dict or an InputError
-_ROLES = {"user": "user", "human": "user", "seeker": "user", "usr": "user",
-          "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "supporter": "assistant", "sys": "assistant"}  # fmt: skip
+_ROLES = dict.fromkeys(("user", "human", "seeker", "usr"), "user") | dict.fromkeys(
+    ("assistant", "gpt", "bot", "supporter", "sys"), "assistant"
+)
 
 
 def read_raw(inputs: Iterable[str], *, layout: str | None = None) -> Iterator[RawRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def read_vectors(path: Path | str) -> Vectors:
         raise InputError(f"holds no word vectors ({e})", where=path, fix="see examples/lexicon_vectors.py") from e
 
 
-def build_lexicon(ratings: Lexicon, vectors: Vectors, *, n_words: int = 30_000, seed: int = 0) -> Extension:
+def build_lexicon(
+    ratings: Lexicon, vectors: Vectors, *, leave_out: Collection[str] = (), n_words: int = 30_000, seed: int = 0
+) -> Extension:
     """Extend ratings to the first words of the vectors, by kernel ridge regression fitted to the ratings alone.
 
     Kernel width and penalty are chosen by cross-validation on the ratings. Rated words keep their rating. Predictions
@@ -65,6 +68,7 @@ def build_lexicon(ratings: Lexicon, vectors: Vectors, *, n_words: int = 30_000, 
     Args:
         ratings: our words.
         vectors: in the order of preference, e.g. by frequency.
+        leave_out: words of grammar: they say nothing of a mood, but would fill most of every mean.
         n_words: of the result, at most.
         seed: of the folds.
 
@@ -87,7 +91,9 @@ def build_lexicon(ratings: Lexicon, vectors: Vectors, *, n_words: int = 30_000, 
     search.fit(x, y - mean)
     held_out = cross_val_predict(search.best_estimator_, x, y - mean, cv=folds)
     r = {d: float(np.corrcoef(held_out[:, k], y[:, k])[0, 1]) for k, d in enumerate(DIMENSIONS)}
-    new = [w for w in dict.fromkeys(vectors.words) if w not in ratings][: max(0, n_words - len(ratings))]
+    new = [w for w in dict.fromkeys(vectors.words) if w not in ratings and w not in leave_out][
+        : max(0, n_words - len(ratings))
+    ]
     inferred = (search.predict(x_all[[row[w] for w in new]]) + mean).clip(0, 1) if new else np.empty((0, 3))
     return Extension(
         words=[*ratings.words, *new],

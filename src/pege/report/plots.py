@@ -26,6 +26,7 @@ def valence_plot(systems: Sequence[System], *, reference: float | None = None) -
             axis.axhline(reference, color=_GREY, linewidth=0.8, linestyle=":")
         axis.set_title(_plain(system.name), color=_GREY, fontsize=10)
         axis.set_xlabel("utterance", color=_GREY)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(frameon=False, labelcolor=_GREY, fontsize=8)
     axes[0].set_ylabel("mean valence", color=_GREY)
     return _svg(figure)
