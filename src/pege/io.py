@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,15 +153,13 @@ def read_lines(path: Path | str) -> Iterator[RowLine]:
     if kind == ".parquet":
         yield from _read_parquet(path)
         return
-    import zstandard
-
     line = 0
     try:
         with _open_text(path, kind, "r") as source:
             for line, text in enumerate(source, start=1):
                 if text.strip():
                     yield line, _parse(text)
-    except (EOFError, gzip.BadGzipFile, zstandard.ZstdError) as e:
+    except (EOFError, OSError, zlib.error) as e:
         raise InputError(
             f"the archive is cut or broken after line {line} ({e})", where=path, fix="fetch it again"
         ) from e
@@ -212,9 +211,10 @@ def _open_text(path: Path, kind: str, mode: str) -> Iterator[IO[str]]:
             # no name and no time in the header: the same rows give the same bytes
             raw = stack.enter_context(gzip.GzipFile("", mode + "b", 6, raw, mtime=0))
         elif kind == ".jsonl.zst":
-            import zstandard
+            import pyarrow as pa  # its reader notices a cut archive
 
-            raw = stack.enter_context(zstandard.open(raw, mode + "b"))
+            stream = pa.CompressedInputStream if mode == "r" else pa.CompressedOutputStream
+            raw = stack.enter_context(stream(pa.PythonFile(raw, mode), "zstd"))
         errors = "replace" if mode == "r" else "strict"
         yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", errors=errors, newline="\n"))
 
