@@ -1,0 +1,36 @@
+"""Intervals and p-values against exact answers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from pege.metrics.interval import mean_interval, paired_p_value
+
+
+def test_the_interval_is_near_that_of_the_normal_law():
+    values = np.random.default_rng(0).normal(2.0, 1.0, 400)
+    low, high = mean_interval(values)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+@pytest.mark.parametrize("values", [[0.3], [0.3, 0.3, 0.3]])
+def test_without_spread_both_ends_are_the_value(values):
+    assert mean_interval(values) == pytest.approx((0.3, 0.3))
+
+
+def test_few_pairs_give_the_exact_p_value():
+    difference = np.array([0.5, 0.2, 0.9, -0.1, 0.4])
+    means = [abs(np.mean(difference * s)) for s in itertools.product((1, -1), repeat=5)]
+    exact = np.mean([m >= abs(difference.mean()) - 1e-12 for m in means])
+    assert paired_p_value(difference, np.zeros(5)) == pytest.approx(exact)
+
+
+def test_equal_pairs_have_p_one_and_the_seed_decides():
+    a = np.random.default_rng(1).normal(size=50)
+    assert paired_p_value(a, a) == 1.0
+    assert paired_p_value(a, -a, seed=3) == paired_p_value(a, -a, seed=3)

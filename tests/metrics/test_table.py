@@ -1,0 +1,46 @@
+"""Tables of scores and comparisons."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pege.dialog import make_dialog
+from pege.errors import InputError
+from pege.lexicon import load_lexicon
+from pege.metrics import Options, compare_table, score_table
+
+
+def test_a_table_holds_means_intervals_and_what_was_left_out(dialogs, lexicon_file):
+    options = Options(lexicon=load_lexicon(lexicon_file), unseen_lexicon=load_lexicon(lexicon_file), n_resamples=99)
+    table, scores = score_table([*dialogs, make_dialog(["sad"], id="z", lang="en")], options)
+    assert table["n_dialogs"] == len(scores) == 4
+    assert table["pege"] == pytest.approx(sum(s.pege for s in scores) / 4)
+    assert table["ci"]["pege"][0] <= table["pege"] <= table["ci"]["pege"][1]
+    assert table["quarantined"] == {"no-response": 1}
+    assert table["companions"]["unseen_lexicon"]["pege"] == pytest.approx(table["pege"])
+
+
+def test_systems_pair_up_by_id_and_else_by_starter(dialogs, lexicon_file):
+    options = Options(lexicon=load_lexicon(lexicon_file), n_resamples=99)
+    other = [d.model_copy(update={"id": f"other-{d.id}"}) for d in reversed(dialogs)]
+    table = compare_table(dialogs, other, options)
+    assert table["n_pairs"] == 4
+    assert table["scores"]["pege"]["difference"] == 0
+    with pytest.raises(InputError, match="do not pair up"):
+        compare_table(dialogs, dialogs[:2], options)
+
+
+def test_two_languages_at_once_are_refused(dialogs):
+    with pytest.raises(InputError, match="en and zh"):
+        score_table([*dialogs, make_dialog(["你好", "你好"])], Options())
+
+
+def test_scores_need_no_torch():
+    code = (
+        "import sys; import pege; from pege.metrics import Options, score_table; from pege.dialog import make_dialog;"
+        "score_table([make_dialog(['I am sad', 'be happy'])], Options(n_resamples=9)); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
