@@ -77,5 +77,5 @@ def dialogs():
         make_dialog(TEXTS[:5], id="a", lang="en", emotion=emotions[0]),
         make_dialog(TEXTS[6:9], id="b", lang="en", emotion=emotions[1]),
         make_dialog([TEXTS[2], TEXTS[3], TEXTS[4]], id="c", lang="en", emotion=emotions[0]),
-        make_dialog([TEXTS[6], TEXTS[9], TEXTS[8], TEXTS[5], TEXTS[4]], id="d", lang="en", emotion=emotions[1]),
+        make_dialog([TEXTS[9], TEXTS[7], TEXTS[8], TEXTS[5], TEXTS[4]], id="d", lang="en", emotion=emotions[1]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -62,12 +63,9 @@ def test_each_reason_is_given_and_all_rows_are_counted(tmp_path):
 
 @given(st.lists(st.sampled_from(sorted(LINES)), min_size=1, max_size=12))
 def test_input_is_kept_and_dropped_and_quarantined(tmp_path_factory, lines):
-    try:
-        report = build(tmp_path_factory.mktemp("c"), lines)
-    except InputError as e:
-        assert "no dialog was kept" in str(e)
-    else:
-        assert report["input"] == len(lines) == report["kept"] + sum(report["dropped"].values()) + report["quarantined"]
+    lines = [*lines, row("hello", "hi", "great")]  # at least one is kept
+    report = build(tmp_path_factory.mktemp("c"), lines)
+    assert report["input"] == len(lines) == report["kept"] + sum(report["dropped"].values()) + report["quarantined"]
 
 
 def test_an_agents_last_word_may_be_cut_in_place_of_the_dialog(tmp_path):
@@ -88,7 +86,7 @@ def test_sessions_are_odd_within_bounds_and_apart(ends, window, shortest):
         assert (stop - start) % 2 == 1
         assert shortest <= stop - start <= window
         assert ends[stop - 1]
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
 def test_sessions_of_one_conversation_stay_on_one_side(tmp_path):

@@ -132,7 +132,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_losses(config, tmp_path, m
     straight = run_training(config, tmp_path / "straight")
     whole = read_log(straight)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     saved = PegeTrainer._save_checkpoint
@@ -140,10 +140,10 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_losses(config, tmp_path, m
     def stop_after_four(self, *a, **k):
         saved(self, *a, **k)
         if self.state.global_step == 4:
-            raise Stop
+            raise StopError
 
     monkeypatch.setattr(PegeTrainer, "_save_checkpoint", stop_after_four)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run_training(config, tmp_path / "stopped")
     monkeypatch.setattr(PegeTrainer, "_save_checkpoint", saved)
     assert not (tmp_path / "stopped" / "done").exists()
