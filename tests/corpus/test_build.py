@@ -75,7 +75,7 @@ def test_an_agents_last_word_may_be_cut_in_place_of_the_dialog(tmp_path):
 
 def test_long_conversations_are_cut_where_they_end_well():
     ends = [False, False, True, False, False, False, True, True]
-    assert cut_windows(8, ends, window=5, min_utterances=3) == [(0, 3), (4, 7)]
+    assert cut_windows(8, ends, window=5, min_utterances=3) == [(0, 3), (3, 8)]
     assert cut_windows(2, [True, True], window=5, min_utterances=3) == []
 
 

@@ -18,19 +18,22 @@ app = App(
 )
 
 # The main path, in its order: raw dialogs -> corpus -> training -> agent -> selfchat -> metrics -> report.
-for _name, _path in {
-    "corpus": "pege.cli.corpus:app",
-    "lexicon": "pege.cli.lexicon:app",
-    "emotion": "pege.cli.emotion:app",
-    "train": "pege.cli.train:train",
-    "chat": "pege.cli.chat:chat",
-    "selfchat": "pege.cli.selfchat:selfchat",
-    "score": "pege.cli.score:score",
-    "compare": "pege.cli.score:compare",
-    "report": "pege.cli.report:report",
-    "demo": "pege.cli.demo:demo",
-}.items():
-    app.command(_path, name=_name, **({"help_flags": ()} if _name == "train" else {}))
+_COMMANDS = {
+    "demo": ("pege.cli.demo:demo", "Walk the main path on real conversations, about 20 minutes."),
+    "corpus": ("pege.cli.corpus:app", "Raw dialogs to a corpus: build, count."),
+    "lexicon": ("pege.cli.lexicon:app", "VAD lexicons: look words up, measure coverage, compare, build."),
+    "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, train a classifier."),
+    "train": ("pege.cli.train:app", "Fine-tune a causal LM with the PEGE loss or with plain NLL."),
+    "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
+    "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
+    "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
+    "compare": ("pege.cli.score:compare", "Compare two systems on the same starters."),
+    "report": ("pege.cli.report:report", "Write one page that says who did better."),
+    "safety": ("pege.cli.safety:app", "The crisis check that runs before any model."),
+}
+for _place, (_name, (_path, _help)) in enumerate(_COMMANDS.items()):
+    _more = {"help_flags": ()} if _name == "train" else {}  # its own parser prints the help
+    app.command(_path, name=_name, help=_help, sort_key=_place, **_more)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,10 @@ def _read_chitchat() -> Iterator[RawRow]:
         import chitchat_dataset
     except ImportError as e:
         raise InputError("chitchat_dataset is not installed", fix="pip install chitchat_dataset==0.9.0") from e
-    for item, (key, row) in enumerate(chitchat_dataset.Dataset().items(), start=1):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the package leaves its file open
+        conversations = chitchat_dataset.Dataset()
+    for item, (key, row) in enumerate(conversations.items(), start=1):
         pairs = ((str(m["sender"]), str(m["text"])) for group in row["messages"] for m in group)
         if messages := alternate(pairs):
             yield "chitchat", item, {"id": f"chitchat-{key}", "lang": "en", "source": "chitchat", "messages": messages}

@@ -1,0 +1,186 @@
+"""The command line: contracts, one clear line for bad input, exit code 2."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pege.cli import main
+from pege.io import write_rows
+
+
+def run(arguments, capsys):
+    """Run a command in this process: exit code, standard output, standard error."""
+    code = 0
+    try:
+        main(arguments)
+    except SystemExit as e:
+        code = int(e.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def chats(tmp_path, dialogs):
+    write_rows(tmp_path / "chats.jsonl", dialogs)
+    return tmp_path / "chats.jsonl"
+
+
+def test_score_prints_one_object_and_writes_each_dialog(chats, lexicon_file, tmp_path, capsys):
+    per_dialog = tmp_path / "out.jsonl"
+    code, out, _ = run(
+        [
+            "score",
+            str(chats),
+            "--lexicon",
+            str(lexicon_file),
+            "--language",
+            "en",
+            "--per-dialog",
+            str(per_dialog),
+            "--json",
+        ],
+        capsys,
+    )
+    assert code == 0
+    table = json.loads(out)
+    assert table["n_dialogs"] == 4
+    assert table["signature"].startswith("pege|lex:small-")
+    assert set(table["ci"]) == {"peg", "e", "pege"}
+    rows = [json.loads(line) for line in per_dialog.read_text().splitlines()]
+    assert [sorted(r) for r in rows] == [["e", "id", "peg", "pege"]] * 4
+    assert table["pege"] == pytest.approx(sum(r["pege"] for r in rows) / 4)
+
+
+def test_score_in_words_names_what_is_missing(chats, capsys):
+    code, out, _ = run(["score", str(chats), "--n-resamples", "99"], capsys)
+    assert code == 0
+    assert "PEGE-Score" in out
+    assert "--unseen-lexicon" in out
+    assert "human ratings: none" in out
+
+
+def test_compare_prints_differences_and_p_values(chats, lexicon_file, capsys):
+    code, out, _ = run(["compare", str(chats), str(chats), "--lexicon", str(lexicon_file), "--json"], capsys)
+    assert code == 0
+    assert json.loads(out)["scores"]["pege"]["p"] == 1.0
+
+
+def test_safety_and_emotion_give_a_line_for_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("I want to die\nhello\n"))
+    code, out, _ = run(["safety", "check", "--json"], capsys)
+    assert code == 0
+    assert [json.loads(line)["crisis"] for line in out.splitlines()] == [True, False]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"I am happy!\n\nso sad\n")))
+    code, out, _ = run(["emotion", "predict", "--json"], capsys)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 3
+    assert all(
+        sum(r.values()) == pytest.approx(1, abs=1e-4) and list(r) == ["negative", "neutral", "positive"] for r in rows
+    )
+
+
+def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
+    code, out, _ = run(["lexicon", "show", "happy", "zzz", "--json"], capsys)
+    assert code == 0
+    found = json.loads(out)["words"]
+    assert found["zzz"] is None
+    assert found["happy"]["mark"] == "rated"
+    assert run(["lexicon", "compare", "pege-en", str(lexicon_file)], capsys)[0] == 0
+    code, out, _ = run(["lexicon", "coverage", str(chats), "--lexicon", str(lexicon_file), "--json"], capsys)
+    assert 0 < json.loads(out)["text"]["covered"] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scroe", "x"], 'Did you mean "score"'),
+        (["score", "x.jsonl", "--per-dialgo", "y"], "Did you mean --per-dialog"),
+        (["score", "no.jsonl"], "no.jsonl: no such file"),
+        (["score", "CHATS", "--lexicon", "no.tsv"], "no.tsv: no such lexicon"),
+        (["score", "CHATS", "--language", "fr"], "fr"),
+        (["train", "--config", "no.yaml", "--output_dir", "r"], "no.yaml: no such file"),
+        (["train", "--config", "TYPO", "--output_dir", "r"], "Did you mean --loss.alpha"),
+        (["train", "--config", "BROKEN", "--output_dir", "r"], "is not YAML"),
+        (
+            ["train", "--output_dir", "r", "--data", "x", "--training.learning_rat", "1"],
+            "Did you mean --training.learning-rate",
+        ),
+        (["selfchat", "--agent", "./no-run", "--output", "x.jsonl"], "no such model"),
+        (["report", "./no-run", "--output", "x.html"], "no self-chat"),
+        (["corpus", "build", "--input", "no*.jsonl", "--output", "c"], "no such file"),
+        (["corpus", "stats", "."], "holds no corpus"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, message, chats, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.yaml").write_text("data: [x]\nloss: {alhpa: 3}\n")
+    (tmp_path / "broken.yaml").write_text("data: [x\n")
+    places = {"CHATS": str(chats), "TYPO": "typo.yaml", "BROKEN": "broken.yaml"}
+    code, out, err = run([places.get(a, a) for a in arguments], capsys)
+    assert code == 2
+    assert message.replace('"', "'") in err.replace('"', "'")
+    assert out == ""
+    assert len(err.strip().splitlines()[-1]) < 600
+    assert not list(tmp_path.glob("x*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.jsonl", '{"id": "1", "messages": [{"role": "user", "con'),
+        ("roles.jsonl", '{"id": "1", "messages": [{"role": "assistant", "content": "hi"}]}'),
+        (
+            "empty.jsonl",
+            '{"id": "1", "messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "x"}]}',
+        ),
+        ("huge.jsonl", json.dumps({"id": "1", "messages": [{"role": "user", "content": "x" * 1_000_000}]})),
+        ("silent.jsonl", '{"id": "1", "messages": [{"role": "user", "content": "hi"}]}'),
+    ],
+)
+def test_bad_rows_are_one_line_for_score(name, content, tmp_path, capsys):
+    (tmp_path / name).write_text(content + "\n")
+    code, out, err = run(["score", str(tmp_path / name), "--json"], capsys)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_full_disk_is_one_line(chats, capsys):
+    code, _, err = run(["score", str(chats), "--n-resamples", "9", "--per-dialog", "/dev/full/x.jsonl"], capsys)
+    assert code == 2
+    assert "/dev/full/x.jsonl" in err
+
+
+def test_help_reads_like_a_table_of_contents_and_loads_nothing_heavy():
+    code = "import sys; from pege.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    order = [done.stdout.index(f" {name} ") for name in ("corpus", "train", "selfchat", "score", "report")]
+    assert order == sorted(order)
+
+
+def test_chat_answers_resets_shows_the_mood_and_guards(tiny_model_dir, capsys, monkeypatch):
+    lines = iter(["I am sad", "/vad", "/reset", "/what", "I want to kill myself", "hello", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
+    code, out, _ = run(["chat", str(tiny_model_dir), "--seed", "1"], capsys)
+    assert code == 0
+    assert "no therapy" in out
+    assert "valence" in out
+    assert "(a new dialog)" in out
+    assert out.count("988") == 2 * 2  # the crisis and what follows it, each with two 988 lines
+
+
+def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_model_dir, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    code, _, err = run(
+        ["selfchat", "--agent", str(folder), "--user", str(folder), "--output", str(tmp_path / "x.jsonl")], capsys
+    )
+    assert code == 2
+    assert "cut or broken" in err
