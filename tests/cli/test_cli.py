@@ -171,7 +171,8 @@ def test_chat_answers_resets_shows_the_mood_and_guards(tiny_model_dir, capsys, m
     assert "no therapy" in out
     assert "valence" in out
     assert "(a new dialog)" in out
-    assert out.count("988") == 2 * 2  # the crisis and what follows it, each with two 988 lines
+    assert out.count("988.ca") == 0
+    assert out.count("Find A Helpline") == 2  # the crisis, and what follows it
 
 
 def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):

@@ -23,7 +23,7 @@ _COMMANDS = {
     "corpus": ("pege.cli.corpus:app", "Raw dialogs to a corpus: build, count."),
     "lexicon": ("pege.cli.lexicon:app", "VAD lexicons: look words up, measure coverage, compare, build."),
     "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, train a classifier."),
-    "train": ("pege.cli.train:app", "Fine-tune a causal LM with the PEGE loss or with plain NLL."),
+    "train": ("pege.cli.train:train", "Fine-tune a causal LM with the PEGE loss or with plain NLL."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit code 0: done; 2: bad input, worded in one line; 1: a bug, with its traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as e:
         print(f"pege: {' '.join(str(e).split())}", file=sys.stderr)
         sys.exit(2)

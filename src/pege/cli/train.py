@@ -12,10 +12,7 @@ from pege.errors import InputError
 from pege.io import read_yaml
 from pege.training import TrainConfig, run_training
 
-app = App(help_flags=(), version_flags=())
 
-
-@app.default
 def train(*flags: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None) -> None:
     """Fine-tune a causal LM with the PEGE loss or with plain NLL."""
     inner = App(name="pege train", version_flags=(), default_parameter=Parameter(negative=()))
@@ -39,7 +36,7 @@ def train(*flags: Annotated[str, Parameter(show=False, allow_leading_hyphen=True
         print(output_dir)
 
     try:
-        inner(flags, exit_on_error=False, print_error=False)
+        inner(flags, exit_on_error=False, print_error=False, result_action="return_value")
     except ValueError as e:
         if isinstance(e, InputError):
             raise
