@@ -103,3 +103,9 @@ def test_a_disk_that_fills_up_while_writing_is_one_line(tmp_path):
 def test_an_unknown_suffix_is_named(tmp_path):
     with pytest.raises(InputError, match="unknown kind of file"):
         list(read_rows(tmp_path / "x.doc", Dialog))
+
+
+def test_a_replacement_character_in_good_text_is_read(tmp_path):
+    write_rows(tmp_path / "a.jsonl", [make_dialog(["what is \ufffd?"], id="1")])
+    (row,) = read_rows(tmp_path / "a.jsonl", Dialog)
+    assert row.texts == ["what is \ufffd?"]

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 import zlib
@@ -26,6 +27,7 @@ from pege.errors import InputError
 Row = TypeVar("Row", bound=BaseModel)
 RowLine = tuple[int, Any]  # line (or row) number from 1; the parsed object, or an InputError
 
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what surrogateescape makes of bytes that are none
 ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -166,7 +168,7 @@ def read_lines(path: Path | str) -> Iterator[RowLine]:
 
 
 def _parse(text: str) -> Any:
-    if "�" in text:
+    if _NO_UTF8.search(text):
         return InputError("is not UTF-8")
     try:
         value = json.loads(text)
@@ -215,7 +217,7 @@ def _open_text(path: Path, kind: str, mode: str) -> Iterator[IO[str]]:
 
             stream = pa.CompressedInputStream if mode == "r" else pa.CompressedOutputStream
             raw = stack.enter_context(stream(pa.PythonFile(raw, mode), "zstd"))
-        errors = "replace" if mode == "r" else "strict"
+        errors = "surrogateescape" if mode == "r" else "strict"
         yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", errors=errors, newline="\n"))
 
 

@@ -80,7 +80,7 @@ class LocalAgent:
         inputs, stop_ids = self._inputs(contexts)
         ids = self._sample(inputs, stop_ids, seed)[:, inputs["input_ids"].shape[1] :]  # (B, new)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [" ".join(t.split()) for t in texts]
+        return [" ".join(t.replace("\ufffd", " ").split()) for t in texts]  # bytes of a character cut off
 
     def _inputs(self, contexts: Sequence[Context]) -> tuple[dict[str, Tensor], list[int]]:
         encoded = [
