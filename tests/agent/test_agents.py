@@ -53,7 +53,8 @@ def test_greedy_responses_do_not_depend_on_the_batch(tiny_model_dir):
 
 
 def test_a_stream_gives_what_the_batch_gives(agent):
-    assert " ".join("".join(agent.stream(CONTEXTS[0], seed=5)).split()) == agent.respond(CONTEXTS[:1], seed=5)[0]
+    streamed = "".join(agent.stream(CONTEXTS[0], seed=5)).replace("\ufffd", " ")
+    assert " ".join(streamed.split()) == agent.respond(CONTEXTS[:1], seed=5)[0]
 
 
 def test_an_empty_response_is_replaced_and_counted(agent, monkeypatch):

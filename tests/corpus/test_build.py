@@ -113,3 +113,7 @@ def test_a_row_of_the_real_talk_is_a_dialog():
 def test_no_file_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         build_corpus(CorpusConfig(input=(str(tmp_path / "*.jsonl"),)), tmp_path / "out", Rule())
+
+
+def test_a_limit_is_kept_to_the_dialog(tmp_path):
+    assert build(tmp_path, [row("sad", "why", f"great {k}") for k in range(20)], limit=7)["kept"] == 7

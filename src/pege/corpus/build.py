@@ -78,21 +78,24 @@ def build_corpus(
     sides: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
     dropped: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
+    n_kept = 0
     with Quarantine(folder / "quarantine.jsonl") as quarantine:
         dialogs = _read_dialogs(config, quarantine)
         progress = tqdm(dialogs, unit="dialog")
         source = iter(progress)
         for batch in iter(lambda: list(itertools.islice(source, _BATCH)), []):
             for dialog, reason in _sessions(batch, config, classifier):
+                if n_kept == config.limit:
+                    break
                 if reason is None:
                     sides[side_of(dialog.id, config)].append(as_object(dialog))
+                    n_kept += 1
                 else:
                     reasons[reason] += 1
                     if keep_dropped:
                         dropped.append({**as_object(dialog), "reason": reason})
-            n_kept = sum(map(len, sides.values()))
             progress.set_postfix(kept=n_kept)
-            if config.limit and n_kept >= config.limit:
+            if n_kept == config.limit:
                 break
         n_quarantined = quarantine.n_rows
     if not n_kept:
