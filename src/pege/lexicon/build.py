@@ -15,7 +15,7 @@ from pege.errors import InputError
 from pege.io import write_atomic
 from pege.lexicon.load import DIMENSIONS, Lexicon
 
-_GRID = {"alpha": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0], "gamma": [0.25, 0.5, 1.0, 2.0]}
+_GRID = {"alpha": [0.03, 0.1, 0.3, 1.0, 3.0], "gamma": [0.1, 0.25, 0.5, 1.0]}
 _N_FOLDS = 5
 
 
@@ -76,7 +76,7 @@ def build_lexicon(
         InputError: fewer than 50 rated words have a vector.
     """
     from sklearn.kernel_ridge import KernelRidge
-    from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
+    from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 
     row = {w: k for k, w in enumerate(vectors.words)}
     known = [w for w in ratings.words if w in row]
@@ -85,7 +85,9 @@ def build_lexicon(
     x_all = _normalised(vectors.values)
     x = x_all[[row[w] for w in known]]
     y = ratings.values[[ratings.words[w] for w in known]]
-    folds = KFold(_N_FOLDS, shuffle=True, random_state=seed)
+    # words were rated in groups: a group stays in one fold, else its words would tell of each other
+    groups = np.unique(y, axis=0, return_inverse=True)[1].ravel()
+    folds = list(GroupKFold(_N_FOLDS, shuffle=True, random_state=seed).split(x, y, groups))
     search: Any = GridSearchCV(KernelRidge(kernel="rbf"), _GRID, cv=folds, scoring="neg_mean_squared_error")
     mean = y.mean(axis=0)
     search.fit(x, y - mean)
