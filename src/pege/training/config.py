@@ -8,11 +8,18 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from peft import LoraConfig
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, create_model, model_validator
 from transformers import GenerationConfig, TrainingArguments
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-Scalar = Annotated[StrictBool | int | float | bool | str, Field(union_mode="left_to_right")]
+
+
+def _truth(value: Any) -> Any:
+    """Flags arrive as text: ``true`` and ``false`` are truth values; ``no`` stays a word, as in save_strategy."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+Scalar = Annotated[StrictBool | int | float | str, Field(union_mode="left_to_right"), BeforeValidator(_truth)]
 
 
 def _settings(name: str, names: Iterable[str], doc: str, lists: Iterable[str] = ()) -> Any:
