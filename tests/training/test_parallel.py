@@ -21,7 +21,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(tiny_model_dir, lexico
     config = {
         "model": str(tiny_model_dir), "data": [str(tmp_path / "train.jsonl")], "lexicon": str(lexicon_file), "dtype": "float32",
         "training": {"max_steps": 4, "logging_steps": 1, "learning_rate": 0.01, "train_sampling_strategy": "sequential",
-                     "disable_tqdm": True, "ddp_backend": "gloo", "save_strategy": "no"},
+                     "disable_tqdm": True, "save_strategy": "no"},
     }  # fmt: skip
     logs, weights = [], []
     for name, launcher, size in (

@@ -17,7 +17,8 @@ from pege.loss import PegeOutput, pege_loss, target_loss
 from pege.models.causal import head_of, last_hidden_states
 from pege.training.config import LossSettings
 
-_SHOWN_COUNTS = (1, 3, 5, 7, 9)  # mean ED is logged for these c; larger ones share the last
+_MAX_COUNT = 9  # mean ED is logged for c = 1 ... 9; larger ones share the last
+_SUMS = ("nll", "peg", "ner", "n_tokens", *(f"{n}_{c}" for n in ("ed", "n_ed") for c in range(1, _MAX_COUNT + 1)))
 
 
 class PegeTrainer(Trainer):  # type: ignore[misc]
@@ -101,7 +102,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
             self._sums[name] += float(getattr(out, name)) * divisor
         self._sums["n_tokens"] += out.n_tokens
         learned = inputs["labels"][:, 1:] != -100
-        counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_SHOWN_COUNTS[-1])
+        counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_MAX_COUNT)
         for c in sorted(set(counts.tolist())):
             chosen = counts == c
             self._sums[f"ed_{c}"] += float(out.ed[chosen].sum())
@@ -109,15 +110,14 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with our terms averaged over the tokens since the last log."""
-        if "loss" in logs and self._sums:
-            names = sorted(self._sums)
-            sums = self.accelerator.reduce(
-                torch.tensor([self._sums[n] for n in names], dtype=torch.float64, device=self.args.device)
-            )
-            found = dict(zip(names, sums.tolist(), strict=True))
-            n_tokens = max(found["n_tokens"], 1)
-            logs |= {n: found[n] / n_tokens for n in ("nll", "peg", "ner")}
-            logs |= {n: found[n] / found[f"n_{n}"] for n in names if n.startswith("ed_") and found.get(f"n_{n}")}
+        if "loss" in logs:
+            # the same names in the same order on every process, whatever counts its dialogs had
+            here = torch.tensor([self._sums[n] for n in _SUMS], dtype=torch.float64, device=self.args.device)
+            found = dict(zip(_SUMS, self.accelerator.reduce(here).tolist(), strict=True))
+            logs |= {n: found[n] / max(found["n_tokens"], 1) for n in ("nll", "peg", "ner")}
+            logs |= {
+                f"ed_{c}": found[f"ed_{c}"] / found[f"n_ed_{c}"] for c in range(1, _MAX_COUNT + 1) if found[f"n_ed_{c}"]
+            }
             self._sums.clear()
         super().log(logs, start_time)
 
