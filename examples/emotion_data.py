@@ -520,7 +520,7 @@ def composed(rng: random.Random) -> list[Row]:
             rows.append((SURE[label], text))
     for (language, _), closers in CLOSERS.items():
         for first in closers:
-            seconds = [""] + rng.sample(closers, 8)
+            seconds = ["", *rng.sample(closers, 8)]
             rows += [(SURE["positive"], f"{first} {second}".strip()) for second in seconds if second != first]
         starts = {
             "en": ("Yes,", "Okay,", "You're right.", "Haha,", "Yeah,"),

@@ -134,6 +134,8 @@ def _score_text(table: dict[str, Any]) -> str:
             f"P(positive) of the user's last utterance {end['p_positive_end']:.3f} [{low:.3f}, {high:.3f}], "
             f"above 0.9 in {end['share']:.1%}  {end['signature']}"
         )
+        if "classifier:pege-" in end["signature"]:
+            lines.append("  (our classifier filters the corpora: no independent judge)")
     else:
         lines.append("by a classifier that training never saw: none (--classifier FOLDER)")
     lines.append("human ratings: none")

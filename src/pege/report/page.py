@@ -50,6 +50,7 @@ def write_report(
         systems=systems,
         rows=[_row(s, c) for s, c in zip(systems, comparisons, strict=True)],
         companions=_companion_rows(systems, comparisons),
+        own_classifier=any("classifier:pege-" in str(s.scores["companions"].get("classifier")) for s in systems),
         valence_svg=Markup(valence_plot(systems, reference=float(lexicon.mean[0]))),  # noqa: S704 -- ours, escaped by matplotlib
         terms_svg=(lambda svg: Markup(svg) if svg else None)(terms_plot(systems)),  # noqa: S704
         samples=_samples(systems, lexicon, n_samples, seed),
