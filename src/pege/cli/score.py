@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ def score(
     agg: Literal["mean", "sum"] = "mean",
     unseen_lexicon: str | None = None,
     classifier: str | None = None,
+    references: Path | None = None,
     per_dialog: Path | None = None,
     seed: int = 0,
     n_resamples: int = 9_999,
@@ -44,6 +45,7 @@ def score(
         agg: over the utterances of a half.
         unseen_lexicon: a lexicon that training never saw: the same scores with it.
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours): how dialogs end.
+        references: rows with the same ids and as many responses: BLEU-1/2 by sacreBLEU.
         per_dialog: write the scores of each dialog there, JSONL.
         seed: of the bootstrap.
         n_resamples: of the bootstrap.
@@ -51,6 +53,8 @@ def score(
     """
     dialogs = list(read_rows(file, Dialog))
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
+    if references:
+        options = replace(options, references=list(read_rows(references, Dialog)))
     table, scores = score_table(dialogs, options)
     silent = [d.id for d in dialogs if not is_scorable(d)]
     if silent:
@@ -122,6 +126,9 @@ def _score_text(table: dict[str, Any]) -> str:
     distinct = table["distinct"]
     lines.append(f"Distinct-1 {distinct['distinct_1']:.4f}  Distinct-2 {distinct['distinct_2']:.4f}")
     lines.append(f"  {distinct['signature']}")
+    if bleu := table.get("bleu"):
+        lines.append(f"BLEU-1 {bleu['bleu_1']:.2f}  BLEU-2 {bleu['bleu_2']:.2f}  ({bleu['n_responses']} responses)")
+        lines += [f"  {bleu['signature_1']}", f"  {bleu['signature_2']}"]
     companions = table["companions"]
     if "unseen_lexicon" in companions:
         lines += ["with a lexicon that training never saw:", *_scores_of(companions["unseen_lexicon"])]

@@ -16,7 +16,7 @@ from pege.lexicon import Lexicon, load_lexicon
 from pege.metrics.interval import N_RESAMPLES, mean_interval, paired_p_value
 from pege.metrics.pege import Aggregate, DialogScore, Oov, is_scorable, score_dialogs
 from pege.metrics.signature import distinct_signature, pege_signature
-from pege.metrics.text import distinct
+from pege.metrics.text import bleu_table, distinct
 
 NAMES = ("peg", "e", "pege")
 
@@ -31,6 +31,7 @@ class Options:
     agg: Aggregate = "mean"
     unseen_lexicon: Lexicon | None = None
     classifier: Path | str | None = None
+    references: Sequence[Dialog] | None = None
     seed: int = 0
     n_resamples: int = N_RESAMPLES
 
@@ -72,6 +73,8 @@ def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, 
         },
         "companions": {},
     }
+    if options.references is not None:
+        table["bleu"] = bleu_table(scorable, options.references, language=language)
     for name, values in companions(scorable, options, language).items():
         table["companions"][name] = values["table"]
     return table, scores

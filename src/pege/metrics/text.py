@@ -45,3 +45,30 @@ def bleu(responses: Sequence[str], references: Sequence[str], n: int, *, languag
     metric = BLEU(max_ngram_order=n, tokenize="zh" if language == "zh" else "13a")
     score = metric.corpus_score(list(responses), [list(references)]).score
     return Bleu(float(score), str(metric.get_signature()))
+
+
+def bleu_table(dialogs: Sequence[Dialog], references: Sequence[Dialog], *, language: str) -> dict[str, object]:
+    """BLEU-1 and BLEU-2 of the agent's utterances against those of the dialogs with the same ids.
+
+    Returns:
+        ``{"bleu_1", "bleu_2", "signature_1", "signature_2", "n_responses"}``.
+
+    Raises:
+        InputError: a dialog without its reference, or with another number of responses.
+    """
+    by_id = {d.id: d for d in references}
+    said: list[str] = []
+    meant: list[str] = []
+    for dialog in dialogs:
+        reference = by_id.get(dialog.id)
+        if reference is None or len(reference.agent_utterances) != len(dialog.agent_utterances):
+            raise InputError(
+                "has no reference with as many responses", where=dialog.id, fix="give references with the same ids"
+            )
+        said += dialog.agent_utterances
+        meant += reference.agent_utterances
+    table: dict[str, object] = {"n_responses": len(said)}
+    for n in (1, 2):
+        found = bleu(said, meant, n, language=language)
+        table |= {f"bleu_{n}": found.score, f"signature_{n}": found.signature}
+    return table
