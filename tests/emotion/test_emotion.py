@@ -118,7 +118,7 @@ def test_labels_of_others_are_mapped(tmp_path):
     assert found.classes.tolist() == [2, 0]
 
 
-def test_training_learns_saves_and_repeats_itself(tmp_path):
+def test_training_learns_and_what_is_saved_is_what_was_measured(tmp_path):
     from pege.emotion.train import TrainOptions, train_emotion_classifier
 
     words = {"negative": "awful sad bad", "neutral": "table door street", "positive": "lovely happy good"}
@@ -128,7 +128,7 @@ def test_training_learns_saves_and_repeats_itself(tmp_path):
     options = TrainOptions(
         vocabulary_size=200, embedding_size=16, n_filters=8, n_epochs=8, batch_size=8, learning_rate=0.02
     )
-    for name in ("one", "two"):
-        found = train_emotion_classifier(data, data, tmp_path / name, options=options)
-        assert found["macro_f1"] > 0.9
-    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
+    found = train_emotion_classifier(data, data, tmp_path / "one", options=options)
+    assert found["macro_f1"] > 0.9
+    loaded = load_emotion_classifier(tmp_path / "one").predict(data.texts)
+    assert macro_f1(loaded.argmax(1), data.classes) == pytest.approx(found["macro_f1"])
