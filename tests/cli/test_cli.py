@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from pege.cli import main
+from pege.dialog import make_dialog
 from pege.io import write_rows
 
 
@@ -185,3 +186,33 @@ def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):
     )
     assert code == 2
     assert "cut or broken" in err
+
+
+def test_a_disk_that_fills_up_while_training_is_one_line_and_goes_on_later(
+    tiny_model_dir, tmp_path, capsys, monkeypatch
+):
+    from safetensors import SafetensorError
+    from transformers import Trainer
+
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [make_dialog(["I am sad", "why is that", "I lost my cat"], id=str(k)) for k in range(4)])
+    command = [
+        "train", "--model", str(tiny_model_dir), "--data", str(rows), "--output_dir", str(tmp_path / "run"),
+        "--training.per_device_train_batch_size", "1", "--training.save_steps", "2", "--training.logging_steps", "1",
+    ]  # fmt: skip
+    save = Trainer._save_optimizer_and_scheduler
+
+    def fill_up(trainer, folder):
+        if trainer.state.global_step == 4:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save(trainer, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save_optimizer_and_scheduler", fill_up)
+        code, _, err = run(command, capsys)
+    assert code == 2
+    assert "pege: the disk is full" in err
+    assert not (tmp_path / "run" / "done").exists()
+    code, _, err = run(command, capsys)
+    assert code == 0
+    assert (tmp_path / "run" / "done").exists()

@@ -102,7 +102,7 @@ def test_the_anchor_is_positive_with_neutral_arousal(lexicon_file):
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_our_lexicon_is_whole(lang):
     lexicon = load_lexicon(f"pege-{lang}")
-    assert len(lexicon) >= 15_000
+    assert len(lexicon) >= 20_000
     assert np.isfinite(lexicon.values).all()
     assert set(lexicon.marks.tolist()) == {"rated", "inferred"}
     good, bad = {"en": ("happy", "murder"), "zh": ("快乐", "谋杀")}[lang]

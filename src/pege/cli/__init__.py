@@ -8,13 +8,13 @@ import sys
 from cyclopts import App, CycloptsError, Parameter
 
 from pege import __version__
-from pege.errors import InputError
+from pege.errors import InputError, is_disk_full
 
 app = App(
     name="pege",
     version=__version__,
     help="Empathetic dialog with positive emotion elicitation: build, train, chat, measure.",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), consume_multiple=True),
 )
 
 # The main path, in its order: raw dialogs -> corpus -> training -> agent -> selfchat -> metrics -> report.
@@ -44,9 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
     except (InputError, CycloptsError) as e:
         print(f"pege: {' '.join(str(e).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("pege: stopped; start the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except Exception as e:
+        if not is_disk_full(e):
+            raise
+        print("pege: the disk is full; make room and start the same command again to go on", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("pege: stopped; start the same command again to go on", file=sys.stderr)
+        sys.exit(130)

@@ -14,7 +14,7 @@ from pege.errors import InputError
 from pege.io import read_rows
 
 app = App(name="corpus", help="Raw dialogs to a corpus: build, count.")
-app.default_parameter = Parameter(negative=())
+app.default_parameter = Parameter(negative=(), consume_multiple=True)
 
 
 @app.command

@@ -15,7 +15,7 @@ from pege.io import read_rows, write_json
 from pege.lexicon import compare_lexicons, extend_lexicon, load_lexicon, text_coverage, token_coverage
 
 app = App(name="lexicon", help="VAD lexicons: look words up, measure coverage, compare, build.")
-app.default_parameter = Parameter(negative=())
+app.default_parameter = Parameter(negative=(), consume_multiple=True)
 
 
 @app.command

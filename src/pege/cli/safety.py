@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from pege.safety import check_crisis
 
 app = App(name="safety", help="The crisis check that runs before any model.")
-app.default_parameter = Parameter(negative=())
+app.default_parameter = Parameter(negative=(), consume_multiple=True)
 
 
 @app.command

@@ -12,6 +12,7 @@ from pege.dialog import Dialog
 from pege.io import read_rows, write_rows
 from pege.lexicon import load_lexicon
 from pege.metrics import Options, compare_table, is_scorable, score_table
+from pege.metrics.ratings import read_ratings
 
 log = logging.getLogger(__name__)
 Range = tuple[float, float]
@@ -28,6 +29,7 @@ def score(
     agg: Literal["mean", "sum"] = "mean",
     unseen_lexicon: str | None = None,
     classifier: str | None = None,
+    ratings: Path | None = None,
     references: Path | None = None,
     per_dialog: Path | None = None,
     seed: int = 0,
@@ -45,6 +47,7 @@ def score(
         agg: over the utterances of a half.
         unseen_lexicon: a lexicon that training never saw: the same scores with it.
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours): how dialogs end.
+        ratings: CSV of human ratings, columns id,rater,scale,rating.
         references: rows with the same ids and as many responses: BLEU-1/2 by sacreBLEU.
         per_dialog: write the scores of each dialog there, JSONL.
         seed: of the bootstrap.
@@ -53,6 +56,8 @@ def score(
     """
     dialogs = list(read_rows(file, Dialog))
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
+    if ratings:
+        options = replace(options, ratings=read_ratings(ratings))
     if references:
         options = replace(options, references=list(read_rows(references, Dialog)))
     table, scores = score_table(dialogs, options)
@@ -145,7 +150,12 @@ def _score_text(table: dict[str, Any]) -> str:
             lines.append("  (our classifier filters the corpora: no independent judge)")
     else:
         lines.append("by a classifier that training never saw: none (--classifier FOLDER)")
-    lines.append("human ratings: none")
+    if "ratings" in companions:
+        rated = companions["ratings"]
+        shown = (f"{s} {rated[s]:.3f} [{low:.3f}, {high:.3f}]" for s, (low, high) in rated["ci"].items())
+        lines.append(f"human ratings ({rated['n_raters']} raters): {'  '.join(shown)}")
+    else:
+        lines.append("human ratings: none (--ratings FILE.csv)")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from pege.training import TrainConfig, run_training
 
 def train(*flags: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None) -> None:
     """Fine-tune a causal LM with the PEGE loss or with plain NLL."""
-    inner = App(name="pege train", version_flags=(), default_parameter=Parameter(negative=()))
+    inner = App(name="pege train", version_flags=(), default_parameter=Parameter(negative=(), consume_multiple=True))
     if config is not None:
         read_yaml(config)  # words a missing or broken file
         inner.config = Yaml(config, must_exist=True, use_commands_as_keys=False)

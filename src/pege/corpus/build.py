@@ -51,12 +51,17 @@ class CorpusConfig(BaseModel):
     trailing: Literal["drop", "cut"] = "drop"
     """A dialog that ends with the agent is dropped, as the paper has it, or loses that utterance."""
     min_utterances: int = Field(3, ge=2)
+    """Of a dialog, at least."""
     max_utterances: int = Field(30, ge=2)
+    """Of a dialog, at most."""
     max_chars: int = Field(600, ge=1)
     """Of one utterance."""
     start_threshold: float = Field(0.5, ge=0, le=1)
+    """What the likeliest class of the first utterance must exceed (filter 2)."""
     end_threshold: float = Field(0.9, ge=0, le=1)
+    """What P(positive) of the last utterance must exceed (filter 3)."""
     validation_share: float = Field(0.05, ge=0, lt=1)
+    """Of the dialogs."""
     limit: int | None = Field(None, ge=1)
     """Stop after so many kept dialogs."""
     seed: int = 0
@@ -81,9 +86,9 @@ def build_corpus(
     n_kept = 0
     with Quarantine(folder / "quarantine.jsonl") as quarantine:
         dialogs = _read_dialogs(config, quarantine)
-        progress = tqdm(dialogs, unit="dialog")
-        source = iter(progress)
-        for batch in iter(lambda: list(itertools.islice(source, _BATCH)), []):
+        progress = tqdm(total=config.limit, unit="dialog", desc="kept" if config.limit else "read")
+        for batch in iter(lambda: list(itertools.islice(dialogs, _BATCH)), []):
+            kept_before = n_kept
             for dialog, reason in _sessions(batch, config, classifier):
                 if n_kept == config.limit:
                     break
@@ -94,9 +99,10 @@ def build_corpus(
                     reasons[reason] += 1
                     if keep_dropped:
                         dropped.append({**as_object(dialog), "reason": reason})
-            progress.set_postfix(kept=n_kept)
+            progress.update(n_kept - kept_before if config.limit else len(batch))
             if n_kept == config.limit:
                 break
+        progress.close()
         n_quarantined = quarantine.n_rows
     if not n_kept:
         raise InputError(f"no dialog was kept ({dict(reasons)})", where=folder, fix="loosen the filters")

@@ -15,7 +15,7 @@ from pege.errors import InputError
 from pege.io import write_atomic
 from pege.lexicon.load import DIMENSIONS, Lexicon
 
-_GRID = {"alpha": [0.03, 0.1, 0.3, 1.0, 3.0], "gamma": [0.1, 0.25, 0.5, 1.0]}
+_GRID = {"alpha": [0.03, 0.1, 0.3, 1.0, 3.0], "gamma": [0.1, 0.25, 0.5, 1.0, 2.0, 4.0]}
 _N_FOLDS = 5
 
 

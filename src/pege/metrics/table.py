@@ -15,6 +15,7 @@ from pege.errors import InputError
 from pege.lexicon import Lexicon, load_lexicon
 from pege.metrics.interval import N_RESAMPLES, mean_interval, paired_p_value
 from pege.metrics.pege import Aggregate, DialogScore, Oov, is_scorable, score_dialogs
+from pege.metrics.ratings import Rating, rating_columns
 from pege.metrics.signature import distinct_signature, pege_signature
 from pege.metrics.text import bleu_table, distinct
 
@@ -32,6 +33,7 @@ class Options:
     unseen_lexicon: Lexicon | None = None
     classifier: Path | str | None = None
     references: Sequence[Dialog] | None = None
+    ratings: Sequence[Rating] | None = None
     seed: int = 0
     n_resamples: int = N_RESAMPLES
 
@@ -108,6 +110,10 @@ def companions(dialogs: Sequence[Dialog], options: Options, language: str) -> di
         values = {"p_positive_end": end.p_positive}
         table = {"signature": end.signature, **_means(values, options), "share": end.share}
         found["classifier"] = {"table": table, "values": values}
+    if options.ratings:
+        values = rating_columns(options.ratings, [d.id for d in dialogs])
+        n_raters = len({r.rater for r in options.ratings})
+        found["ratings"] = {"table": {**_means(values, options), "n_raters": n_raters}, "values": values}
     return found
 
 

@@ -6,7 +6,7 @@ import importlib.resources
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def play_dialogs(
-    agent: Agent, user: Agent, starters: Sequence[Dialog], *, n_turns: int, seed: int, batch: int = 0
+    agent: Agent,
+    user: Agent,
+    starters: Sequence[Dialog],
+    *,
+    n_turns: int,
+    seed: int,
+    batch: int = 0,
+    on_utterances: Callable[[int], object] = lambda n: None,
 ) -> list[Dialog]:
     """Let two agents talk, all dialogs side by side.
 
@@ -35,6 +42,7 @@ def play_dialogs(
         n_turns: turns of two utterances, the starter included.
         seed: with ``batch`` and the utterance's number it seeds each call.
         batch: number of this batch.
+        on_utterances: told how many utterances were said, each time.
     """
     talks = [list(s.messages) for s in starters]
     for k in range(1, 2 * n_turns):
@@ -44,6 +52,7 @@ def play_dialogs(
         speaker = agent if role == "assistant" else user
         for talk, text in zip(talks, speaker.respond(contexts, seed=call_seed), strict=True):
             talk.append(Utterance(role=role, content=text))
+        on_utterances(len(talks))
     extras = {"source": "selfchat", "agent": agent.name, "user": user.name, "seed": seed}
     return [
         Dialog(
@@ -89,15 +98,19 @@ def run_selfchat(
     write_json(about, {**wanted, "versions": versions(("torch", "transformers"))})
     start = time.perf_counter()
     _keep_rows(part, rows)
-    with part.open("a", encoding="utf-8") as out, tqdm(total=len(starters), initial=len(rows), unit="dialog") as bar:
+    said = 2 * n_turns - 1
+    bar = tqdm(total=said * len(starters), initial=said * len(rows), unit="utterance")
+    with part.open("a", encoding="utf-8") as out, bar:
         for first in range(len(rows), len(starters), batch_size):
             chosen = starters[first : first + batch_size]
             batch = first // batch_size
-            for dialog in play_dialogs(agent, user, chosen, n_turns=n_turns, seed=seed, batch=batch):
+            dialogs = play_dialogs(
+                agent, user, chosen, n_turns=n_turns, seed=seed, batch=batch, on_utterances=bar.update
+            )
+            for dialog in dialogs:
                 rows.append(as_object(dialog))
                 out.write(json.dumps(rows[-1], ensure_ascii=False) + "\n")
             out.flush()
-            bar.update(len(chosen))
     dialogs = [Dialog.model_validate(r) for r in rows]
     write_json(
         about,

@@ -52,6 +52,7 @@ class LossSettings(BaseModel):
 
     model_config = _STRICT
     kind: Literal["pege", "target"] = "pege"
+    """Eq. 5, or ours with a direction (design sec. 4)."""
     alpha: float = Field(5.0, ge=0)
     """Weight of L_peg (5, the paper's) or of L_target (0.5 unless given)."""
     beta: float = Field(2.0, ge=0)
@@ -94,6 +95,7 @@ class TrainConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the loaded weights; LoRA's own are float32."""
     seed: int = 0
+    """Of the order of dialogs, of dropout and of LoRA's first weights."""
     loss: LossSettings = Field(default_factory=LossSettings)  # type: ignore[arg-type]
     lora: Annotated[LoraSettings | None, Parameter(show=False)] = None  # type: ignore[valid-type]
     """Fields of peft.LoraConfig; without any, all weights are trained."""

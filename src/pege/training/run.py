@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 from transformers import GenerationConfig, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from pege.emotion import load_emotion_classifier
@@ -157,6 +159,9 @@ def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
 def _train(trainer: PegeTrainer, folder: Path) -> None:
     from safetensors import SafetensorError
 
+    for half in (c for c in folder.glob("checkpoint-*") if not (c / TRAINER_STATE_NAME).is_file()):
+        log.warning("%s was not finished; it is removed", half)  # its state is written last
+        shutil.rmtree(half)
     checkpoint = get_last_checkpoint(str(folder))
     if checkpoint:
         log.info("going on from %s", checkpoint)
