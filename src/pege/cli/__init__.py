@@ -24,6 +24,7 @@ _COMMANDS = {
     "lexicon": ("pege.cli.lexicon:app", "VAD lexicons: look words up, measure coverage, compare, build."),
     "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, train a classifier."),
     "train": ("pege.cli.train:train", "Fine-tune a causal LM with the PEGE loss or with plain NLL."),
+    "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
