@@ -58,7 +58,7 @@ def test_a_stream_gives_what_the_batch_gives(agent):
 
 
 def test_an_empty_response_is_replaced_and_counted(agent, monkeypatch):
-    monkeypatch.setattr(agent, "_generate", lambda contexts, seed: ["" for _ in contexts])
+    monkeypatch.setattr(agent, "_generate", lambda contexts, seed, **more: ["" for _ in contexts])
     monkeypatch.setattr(agent, "n_fallbacks", 0)
     assert agent.respond([context("hi"), context("你好")]) == ["I see.", "嗯。"]
     assert agent.n_fallbacks == 2

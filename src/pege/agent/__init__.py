@@ -19,8 +19,11 @@ def load_agent(
     generation: dict[str, Any] | None = None,
     dtype: str = "bfloat16",
     api_key: str | None = None,
+    keep_cache: bool = False,
 ) -> Agent:
     """Load an agent by what a person writes: a run, ``base``, a hub name, or ``http://HOST:PORT/v1#MODEL``.
+
+    ``keep_cache`` lets a local model read only what is new of the dialogs that it was called with a turn before.
 
     Raises:
         InputError: no such model; an endpoint without a model's name.
@@ -34,4 +37,4 @@ def load_agent(
         return EndpointAgent(url, model, role=role, api_key=api_key, generation=generation)
     from pege.agent.generate import load_local_agent
 
-    return load_local_agent(spec, role=role, generation=generation, dtype=dtype)
+    return load_local_agent(spec, role=role, generation=generation, dtype=dtype, keep_cache=keep_cache)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pege.dialog import Context, Role
 from pege.errors import InputError
+from pege.agent.kept import Kept, join, keep
 from pege.io import read_yaml
 from pege.models.causal import load_causal
 from pege.models.prompt import encode_dialog
@@ -33,6 +34,8 @@ class LocalAgent:
         emotion_input: whether p(positive | u1) and p(negative | u1) stand in its prompt, as in its training.
         generation: names of GenerationConfig; over the defaults of this module.
         max_context: tokens of the prompt; older turns are dropped.
+        keep_cache: whether a call keeps its keys and values, so that the next one, with the same dialogs a turn later,
+            reads only what is new. For one caller at a time.
     """
 
     def __init__(
@@ -45,16 +48,19 @@ class LocalAgent:
         emotion_input: bool = False,
         generation: dict[str, Any] | None = None,
         max_context: int = 1024,
+        keep_cache: bool = False,
     ) -> None:
         self.name, self.model, self.tokenizer = name, model, tokenizer
         self.role: Role = role
         self.emotion_input, self.max_context = emotion_input, max_context
         self.generation = GENERATION | (generation or {})
         self.n_fallbacks = 0
+        self.keep_cache = keep_cache
+        self._kept: Kept | None = None
 
     def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
         """Give one response per context. An empty one is drawn once more, then replaced by a fixed one and counted."""
-        responses = self._generate(contexts, seed)
+        responses = self._generate(contexts, seed, keep_cache=self.keep_cache)
         empty = [k for k, r in enumerate(responses) if not r]
         if empty:
             again = self._generate([contexts[k] for k in empty], None if seed is None else seed + 1)
@@ -68,7 +74,9 @@ class LocalAgent:
         from transformers import TextIteratorStreamer
 
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        inputs, stop_ids = self._inputs([context])
+        prompts, stop_ids = self._prompts([context])
+        input_ids, mask, _ = join(None, prompts, pad_id=self.tokenizer.pad_token_id)
+        inputs = {"input_ids": input_ids, "attention_mask": mask}
         work = threading.Thread(
             target=self._sample, args=(inputs, stop_ids, seed), kwargs={"streamer": streamer}, daemon=True
         )
@@ -76,13 +84,20 @@ class LocalAgent:
         yield from streamer
         work.join()
 
-    def _generate(self, contexts: Sequence[Context], seed: int | None) -> list[str]:
-        inputs, stop_ids = self._inputs(contexts)
-        ids = self._sample(inputs, stop_ids, seed)[:, inputs["input_ids"].shape[1] :]  # (B, new)
+    def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
+        prompts, stop_ids = self._prompts(contexts)
+        kept = self._kept if keep_cache else None
+        input_ids, mask, cache = join(kept, prompts, pad_id=self.tokenizer.pad_token_id)
+        inputs = {"input_ids": input_ids, "attention_mask": mask}
+        out = self._sample(inputs, stop_ids, seed, cache=cache)
+        if keep_cache:
+            self._kept = keep(out.cache, out.sequences, mask, stop_ids)
+        ids = out.sequences[:, input_ids.shape[1] :]  # (B, new)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [" ".join(t.replace("\ufffd", " ").split()) for t in texts]  # bytes of a character cut off
 
-    def _inputs(self, contexts: Sequence[Context]) -> tuple[dict[str, Tensor], list[int]]:
+    def _prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
+        """Token ids of each context with the header of what follows, and the tokens that end an utterance."""
         encoded = [
             encode_dialog(
                 self.tokenizer,
@@ -93,29 +108,34 @@ class LocalAgent:
             )
             for c in contexts
         ]
-        n_tokens = max(len(e.ids) for e in encoded)
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (n_tokens - len(e.ids)) + e.ids for e in encoded])
-        mask = torch.tensor([[0] * (n_tokens - len(e.ids)) + [1] * len(e.ids) for e in encoded])
         stop_ids = {i for e in encoded for i in e.stop_ids} | {self.tokenizer.eos_token_id}
-        return {"input_ids": ids, "attention_mask": mask}, sorted(i for i in stop_ids if i is not None)
+        return [e.ids for e in encoded], sorted(i for i in stop_ids if i is not None)
 
-    def _sample(self, inputs: dict[str, Tensor], stop_ids: list[int], seed: int | None, **more: Any) -> Tensor:
+    def _sample(self, inputs: dict[str, Tensor], stop_ids: list[int], seed: int | None, **more: Any) -> Any:
         from transformers import GenerationConfig
 
-        config = GenerationConfig(**self.generation, eos_token_id=stop_ids, pad_token_id=self.tokenizer.pad_token_id)
+        config = GenerationConfig(
+            **self.generation,
+            eos_token_id=stop_ids,
+            pad_token_id=self.tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+        )
         device = self.model.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
             if seed is not None:
                 torch.manual_seed(seed)
-            ids: Tensor = self.model.generate(
+            return self.model.generate(
                 **{k: v.to(device) for k, v in inputs.items()}, generation_config=config, **more
             )
-        return ids
 
 
 def load_local_agent(
-    spec: str, *, role: Role = "assistant", generation: dict[str, Any] | None = None, dtype: str = "bfloat16"
+    spec: str,
+    *,
+    role: Role = "assistant",
+    generation: dict[str, Any] | None = None,
+    dtype: str = "bfloat16",
+    keep_cache: bool = False,
 ) -> LocalAgent:
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
 
@@ -137,4 +157,5 @@ def load_local_agent(
         role=role,
         emotion_input=bool(run.get("emotion_input", False)),
         generation=run.get("generation", {}) | (generation or {}),
+        keep_cache=keep_cache,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,8 +56,8 @@ def selfchat(
     named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     generation = {k: v for k, v in named.items() if v is not None}
     key = os.environ.get("OPENAI_API_KEY")
-    candidate = load_agent(agent, generation=generation, dtype=dtype, api_key=key)
-    player = load_agent(user, role="user", generation=generation, dtype=dtype, api_key=key)
+    how: dict[str, Any] = {"generation": generation, "dtype": dtype, "api_key": key, "keep_cache": True}
+    candidate, player = load_agent(agent, **how), load_agent(user, role="user", **how)
     settings = {"starters": starters, "dtype": dtype, "generation": generation}
     path = run_selfchat(
         candidate, player, rows, output, n_turns=turns, seed=seed, batch_size=batch_size, settings=settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -22,11 +22,10 @@ def _truth(value: Any) -> Any:
 Scalar = Annotated[StrictBool | int | float | str, Field(union_mode="left_to_right"), BeforeValidator(_truth)]
 
 
-def _settings(name: str, names: Iterable[str], doc: str, lists: Iterable[str] = ()) -> Any:
+def _settings(name: str, names: Iterable[str], doc: str, lists: Mapping[str, type] | None = None) -> Any:
     """Make a model whose fields bear another library's names; unset fields stay with that library's defaults."""
-    fields: dict[str, Any] = {
-        n: (list[str] | None if n in lists else Scalar | None, None) for n in names if not n.startswith("_")
-    }
+    kinds: Mapping[str, Any] = {n: list[item] | None for n, item in (lists or {}).items()}  # type: ignore[valid-type]
+    fields: dict[str, Any] = {n: (kinds.get(n, Scalar | None), None) for n in names if not n.startswith("_")}
     return create_model(name, __config__=_STRICT, __doc__=doc, **fields)
 
 
@@ -43,7 +42,7 @@ LoraSettings = _settings(
     "LoraSettings",
     [f.name for f in dataclasses.fields(LoraConfig) if f.name not in ("task_type", "base_model_name_or_path")],
     "Fields of peft.LoraConfig.",
-    lists=("target_modules", "exclude_modules", "modules_to_save"),
+    lists={"target_modules": str, "exclude_modules": str, "modules_to_save": str, "layers_to_transform": int},
 )
 
 

@@ -1,0 +1,90 @@
+"""Keys and values kept across turns, so that a turn reads only what is new of each dialog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Kept:
+    """What an earlier call left of a batch of B dialogs.
+
+    Attributes:
+        cache: a ``transformers.DynamicCache`` of K columns.
+        ids: per dialog, the tokens whose keys the cache holds, in their order.
+        columns: per dialog, the column of each of them.
+    """
+
+    cache: Any
+    ids: list[list[int]]
+    columns: list[list[int]]
+
+
+def can_keep(cache: Any) -> bool:
+    """Whether a cache's columns may be moved: every layer holds all of them as plain keys and values."""
+    from transformers.cache_utils import DynamicLayer
+
+    layers = getattr(cache, "layers", None)
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def join(kept: Kept | None, prompts: list[list[int]], *, pad_id: int) -> tuple[Tensor, Tensor, Any]:
+    """Give what ``generate`` takes: input ids (B, K + N), their mask, and a cache of the first K columns, or None.
+
+    The cache keeps, of each dialog, the tokens that its prompt starts with; what it held beyond them is left out. A
+    position is counted over the tokens that a mask does not leave out, so a kept key stands where it stood.
+    """
+    if kept is None or len(kept.ids) != len(prompts):
+        return *_left_padded(prompts, pad_id), None
+    shared = [_n_shared(old, new) for old, new in zip(kept.ids, prompts, strict=True)]
+    n_kept = max(shared)
+    if 2 * sum(shared) < sum(map(len, prompts)):
+        return *_left_padded(prompts, pad_id), None
+    columns = torch.tensor([[0] * (n_kept - n) + row[:n] for n, row in zip(shared, kept.columns, strict=True)])
+    for layer in kept.cache.layers:
+        index = columns.to(layer.keys.device)[:, None, :, None]
+        layer.keys = _gather(layer.keys, index)
+        layer.values = _gather(layer.values, index)
+    old_ids, old_mask = _left_padded([p[:n] for n, p in zip(shared, prompts, strict=True)], pad_id)
+    new_ids, new_mask = _left_padded([p[n:] for n, p in zip(shared, prompts, strict=True)], pad_id)
+    return torch.cat((old_ids, new_ids), dim=1), torch.cat((old_mask, new_mask), dim=1), kept.cache
+
+
+def keep(cache: Any, sequences: Tensor, mask: Tensor, stop_ids: list[int]) -> Kept | None:
+    """Note what a call of ``generate`` left: sequences (B, P + n), mask (B, P) of its prompt columns.
+
+    The last token of a sequence has no key yet, and what follows a stop token is padding.
+    """
+    if not can_keep(cache):
+        return None
+    n_prompt, n_cached = mask.shape[1], int(cache.get_seq_length())
+    ids, columns = [], []
+    for row, row_mask in zip(sequences.tolist(), mask.tolist(), strict=True):
+        stop = next((k + 1 for k in range(n_prompt, len(row)) if row[k] in stop_ids), len(row))
+        chosen = [k for k in range(min(stop, n_cached)) if k >= n_prompt or row_mask[k]]
+        ids.append([row[k] for k in chosen])
+        columns.append(chosen)
+    return Kept(cache, ids, columns)
+
+
+def _n_shared(old: list[int], new: list[int]) -> int:
+    """Tokens that both start with; the last of ``new`` is always read again, so that there is something to read."""
+    limit = min(len(old), len(new) - 1)
+    return next((k for k in range(limit) if old[k] != new[k]), limit)
+
+
+def _gather(states: Tensor, index: Tensor) -> Tensor:
+    """(B, heads, K, D) and (B, 1, k, 1) to (B, heads, k, D)."""
+    return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
+
+
+def _left_padded(rows: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, (B, longest)."""
+    n = max(map(len, rows))
+    ids = torch.tensor([[pad_id] * (n - len(r)) + r for r in rows], dtype=torch.long)
+    mask = torch.tensor([[0] * (n - len(r)) + [1] * len(r) for r in rows], dtype=torch.long)
+    return ids, mask
