@@ -20,7 +20,7 @@ for seed in 0 1; do
         pege train --config configs/$system-causal.yaml --model $out/base-chat --data $out/corpus/train.jsonl \
             --validation $out/corpus/validation.jsonl --max_length 256 --training.learning_rate 5e-4 --training.max_steps 130 \
             $common --seed $seed --output_dir $run
-        pege selfchat --agent $run --user $out/base-chat --starters en --turns 10 --batch-size 100 --seed $seed \
+        pege selfchat --agent $run --user $out/base-chat --starters en --turns 10 --batch-size 100 --dtype float32 --seed $seed \
             --output $run/selfchat.jsonl
     done
 done
