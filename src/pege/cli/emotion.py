@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import logging
+import json as jsonlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from cyclopts import App, Parameter
-from pydantic import ValidationError
 
-from pege.emotion import LABELS, EmotionClassifier, load_emotion_classifier, read_labelled
+from pege.emotion import LABELS, TextClassifier, load_classifier, read_labelled
+from pege.emotion.options import TrainOptions
 from pege.errors import InputError
-from pege.io import why_invalid, write_json
+from pege.io import write_json
 
 app = App(name="emotion", help="Emotion of an utterance: p(negative), p(neutral), p(positive).")
 
-_log = logging.getLogger(__name__)
 _LINES_AT_ONCE = 512
 _BYTES_OF_LINE = 64_000  # read of a line; the rest is skipped
 
@@ -28,23 +27,24 @@ def predict(*, model: str = "default", json: bool = False) -> None:
     """Give the emotion of each line of standard input; one line out for each line in.
 
     Args:
-        model: a folder that `pege emotion train` wrote, or `default`.
+        model: a folder that `pege emotion train` or `pege emotion cascade` wrote, or `default`.
         json: print one JSON object a line instead of a table.
     """
-    classifier = load_emotion_classifier(model)
+    classifier = load_classifier(model)
     if not json:
-        print(f"{'negative':>8}  {'neutral':>8}  {'positive':>8}  text")
+        print("".join(f"{label:>8}  " for label in classifier.labels) + "text")
     for texts in _batches(_lines(sys.stdin.buffer)):
-        _print_emotions(classifier, texts, as_json=json)
+        _print_probabilities(classifier, texts, as_json=json)
 
 
-def _print_emotions(classifier: EmotionClassifier, texts: list[str], *, as_json: bool) -> None:
+def _print_probabilities(classifier: TextClassifier, texts: list[str], *, as_json: bool) -> None:
     for text, row in zip(texts, classifier.predict(texts).tolist(), strict=True):
         if as_json:
-            print(json.dumps(dict(zip(LABELS, (round(p, 6) for p in row), strict=True))))
+            print(jsonlib.dumps(dict(zip(classifier.labels, (round(p, 6) for p in row), strict=True))))
         else:
             shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-            print("  ".join(f"{p:8.3f}" for p in row) + "  " + (shown if len(shown) <= 80 else shown[:79] + "…"))
+            cells = (f"{p:{max(8, len(c))}.3f}  " for p, c in zip(row, classifier.labels, strict=True))
+            print("".join(cells) + (shown if len(shown) <= 80 else shown[:79] + "…"))
     sys.stdout.flush()
 
 
@@ -73,14 +73,15 @@ def evaluate_command(model: str, file: Path, /, *, alias: tuple[str, ...] = (), 
     """Measure a classifier on labelled text: macro-F1, each class, calibration error, confusion.
 
     Args:
-        model: a folder that `pege emotion train` wrote, or `default`.
+        model: a folder that `pege emotion train` or `pege emotion cascade` wrote, or `default`.
         file: label<TAB>text, .tsv or .tsv.gz.
         alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
         json: print one JSON object.
     """
     from pege.emotion.evaluation import evaluate
 
-    found = evaluate(load_emotion_classifier(model), read_labelled(file, aliases=_aliases(alias)))
+    classifier = load_classifier(model)
+    found = evaluate(classifier, read_labelled(file, aliases=_aliases(alias), labels=classifier.labels))
     _print_evaluation(found, as_json=json)
 
 
@@ -90,19 +91,10 @@ def train(
     train: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     validation: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     output: Path,
+    labels: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = LABELS,
     alias: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     word_vectors: Path | None = None,
-    name: str = "textcnn",
-    vocabulary_size: int = 16_000,
-    embedding_size: int = 128,
-    widths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (2, 3, 4, 5),
-    n_filters: int = 100,
-    dropout: float = 0.5,
-    n_epochs: int = 6,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    label_smoothing: float = 0.05,
-    seed: int = 0,
+    options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
     """Train a classifier on labelled text and save it with its temperature.
@@ -111,44 +103,103 @@ def train(
         train: label<TAB>text files, .tsv or .tsv.gz.
         validation: the same, for the choice of the epoch and for the temperature.
         output: folder for the classifier.
+        labels: the classes, e.g. clean offensive.
         alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
         word_vectors: what the embeddings of words start from, word2vec's text format, plain or .gz.
-        name: what signatures call it.
-        vocabulary_size: pieces of the tokenizer, at most.
-        embedding_size: numbers per piece.
-        widths: pieces that a convolution sees at once.
-        n_filters: convolutions per width.
-        dropout: share of features dropped in training.
-        n_epochs: passes over the training texts.
-        batch_size: texts a step.
-        learning_rate: of AdamW.
-        label_smoothing: share of a target spread over the classes.
-        seed: of initialisation, order and dropout.
+        options: sizes and steps.
         json: print the evaluation on the validation texts as one JSON object.
     """
+    options = options or TrainOptions()
     aliases = _aliases(alias)
-    labelled, held_out = read_labelled(train, aliases=aliases), read_labelled(validation, aliases=aliases)
-    from pege.emotion.train import TrainOptions, train_emotion_classifier
+    labelled, held_out = (read_labelled(files, aliases=aliases, labels=labels) for files in (train, validation))
+    from pege.emotion.train import train_emotion_classifier
 
-    try:
-        options = TrainOptions(
-            name=name,
-            vocabulary_size=vocabulary_size,
-            embedding_size=embedding_size,
-            widths=widths,
-            n_filters=n_filters,
-            dropout=dropout,
-            n_epochs=n_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            label_smoothing=label_smoothing,
-            seed=seed,
-        )
-    except ValidationError as e:
-        raise InputError(why_invalid(e), where="pege emotion train") from e
     found = train_emotion_classifier(labelled, held_out, output, options=options, word_vectors=word_vectors)
     write_json(output / "training.json", {"options": options.model_dump(mode="json"), "validation": found})
     _print_evaluation(found, as_json=json)
+
+
+@app.command
+def cascade(
+    fast: str,
+    encoder: str,
+    /,
+    *,
+    validation: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    output: Path,
+    alias: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    name: str = "cascade",
+    tolerance: float = 0.005,
+    json: bool = False,
+) -> None:
+    """Join a fast classifier and an encoder: the encoder is asked only where the fast one is unsure.
+
+    Args:
+        fast: a folder that `pege emotion train` wrote, or `default`.
+        encoder: the folder of one that was trained with `--encoder`.
+        validation: label<TAB>text files that choose how unsure is unsure.
+        output: folder for the cascade, with both classifiers in it.
+        alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
+        name: what signatures call it.
+        tolerance: how far macro-F1 and precision may stay behind the encoder's on the validation texts.
+        json: print one JSON object.
+    """
+    from pege.emotion.cascade import train_cascade
+
+    if not tolerance >= 0:
+        raise InputError(f"{tolerance} is no tolerance", where="--tolerance", fix="0 or more")
+    first, second = load_classifier(fast), load_classifier(encoder)
+    texts = read_labelled(validation, aliases=_aliases(alias), labels=first.labels)
+    found = train_cascade(first, second, texts, name=name, tolerance=tolerance)
+    found.save(output)
+    row = {"name": name, "threshold": found.config.threshold, "asked": found.share_unsure(texts.texts)}
+    text = "{name}  threshold {threshold:.2f}  the encoder is asked about {asked:.1%} of the validation texts"
+    print(jsonlib.dumps(row) if json else text.format(**row))
+
+
+@app.command(name="compare")
+def compare_command(
+    models: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    /,
+    *,
+    file: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    alias: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Measure classifiers on the same text: quality, agreement with the first, precision where sure, time.
+
+    Args:
+        models: folders, or `default`.
+        file: label<TAB>text files.
+        alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
+        threads: processor threads, all by default.
+        json: print one JSON array.
+    """
+    from pege.emotion.evaluation import compare
+
+    if threads is not None:
+        _use_threads(threads)
+    classifiers = [load_classifier(m) for m in models]
+    rows = compare(classifiers, read_labelled(file, aliases=_aliases(alias), labels=classifiers[0].labels))
+    if json:
+        print(jsonlib.dumps(rows))
+        return
+    heads = ("model", "macro-F1", "agreement", "kappa", "p>0.5", "of texts", "p>0.9", "of texts", "texts/s")
+    print(f"{rows[0]['n']} texts\n" + f"{heads[0]:<20}" + "".join(f"{h:>10}" for h in heads[1:]))
+    for row in rows:
+        sure = [v for t in row["precision_above"].values() for v in (t["precision"], t["share"])]
+        values = (row["macro_f1"], row["agreement"], row["kappa"], *sure)
+        print(f"{row['name'][:20]:<20}" + "".join(f"{v:>10.3f}" for v in values) + f"{row['texts_per_s']:>10,.0f}")
+
+
+def _use_threads(n_threads: int) -> None:
+    import torch
+
+    if n_threads < 1:
+        raise InputError(f"{n_threads} threads", where="--threads", fix="1 or more")
+    torch.set_num_threads(n_threads)
+    os.environ["RAYON_NUM_THREADS"] = str(n_threads)  # of the tokenizer, read at its first call
 
 
 def _aliases(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -160,13 +211,15 @@ def _aliases(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def _print_evaluation(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found))
+        print(jsonlib.dumps(found))
         return
     print(f"{found['name']}  n {found['n']}")
     print(f"macro-F1 {found['macro_f1']:.4f}  accuracy {found['accuracy']:.4f}  ECE {found['ece']:.4f} (15 bins)")
     print(f"\n{'':>10}{'precision':>11}{'recall':>9}{'F1':>9}{'n':>9}")
     for label, row in found["classes"].items():
         print(f"{label:>10}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}{row['n']:>9d}")
+    for threshold, row in found["precision_above"].items():
+        print(f"max p > {threshold}: precision {row['precision']:.4f} on {row['share']:.1%} of the texts")
     print("\nconfusion (rows: true, columns: predicted)\n" + " " * 10 + "".join(f"{c:>10}" for c in found["labels"]))
     for label, counts in zip(found["labels"], found["confusion"], strict=True):
         print(f"{label:>10}" + "".join(f"{n:>10d}" for n in counts))

@@ -1,4 +1,4 @@
-"""Labelled text on disk: one label, or three probabilities, and a text a line."""
+"""Labelled text on disk: one label, or a probability for each, and a text a line."""
 
 from __future__ import annotations
 
@@ -13,63 +13,76 @@ from numpy.typing import NDArray
 
 from pege.errors import InputError, did_you_mean
 
-#: The classes, in the order of every array's last axis.
+#: The classes of emotion, in the order of every array's last axis.
 LABELS = ("negative", "neutral", "positive")
-_HARD, _SOFT = ("label", "text"), (*LABELS, "text")
-_HEADERS = "the header is label<TAB>text, or negative<TAB>neutral<TAB>positive<TAB>text for probabilities"
+Target = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts and what is known of their emotion.
+    """Texts and what is known of their emotion, or of whatever the labels name.
 
     Attributes:
         texts: N texts, none of them blank.
-        targets: (N, 3) float64, rows sum to 1; a label is a row with one 1.
+        targets: (N, K) float64, rows sum to 1; a label is a row with one 1.
+        labels: K names, in the order of the columns.
     """
 
     texts: list[str]
     targets: NDArray[np.float64]
+    labels: tuple[str, ...] = LABELS
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """(N,) the most probable class of each text, an index into ``LABELS``."""
+        """(N,) the most probable class of each text, an index into ``labels``."""
         best: NDArray[np.int64] = self.targets.argmax(axis=1).astype(np.int64)
         return best
 
 
 def read_labelled(
-    paths: Path | str | Sequence[Path | str], *, aliases: Mapping[str, str] | None = None
+    paths: Path | str | Sequence[Path | str],
+    *,
+    aliases: Mapping[str, str] | None = None,
+    labels: Sequence[str] = LABELS,
 ) -> LabelledTexts:
     """Read labelled text from one file or several.
 
     Args:
-        paths: ``.tsv`` or ``.tsv.gz``, UTF-8, with the header ``label<TAB>text`` or
-            ``negative<TAB>neutral<TAB>positive<TAB>text``. Lines with a blank text are left out.
+        paths: ``.tsv`` or ``.tsv.gz``, UTF-8, with the header ``label<TAB>text`` or, for probabilities, the labels and
+            ``text``, e.g. ``negative<TAB>neutral<TAB>positive<TAB>text``. Lines with a blank text are left out.
         aliases: other labels and what they mean, e.g. ``{"joy": "positive"}``; to ``""`` to leave them out.
+        labels: the classes, two or more.
 
     Raises:
         InputError: no such file, a cut archive, another header, an unknown label, a row that is no distribution,
-            or no text at all.
+            no text at all, or labels that are blank, twice the same or fewer than two.
     """
+    known = tuple(labels)
+    if len(set(known)) != len(known) or len(known) < 2 or not all(c == c.strip() and c for c in known):
+        raise InputError(f"labels {' '.join(known)!r}: two or more different names are needed", where="--labels")
+    for old, new in (aliases or {}).items():
+        if new and new not in known:
+            raise InputError(f"label {old!r} cannot mean {new!r}", fix=did_you_mean(new, known))
     texts: list[str] = []
-    targets: list[tuple[float, ...]] = []
+    targets: list[Target] = []
     files = [paths] if isinstance(paths, Path | str) else list(paths)
     for path in files:
-        for text, target in _read_file(Path(path), dict(aliases or {})):
+        for text, target in _read_file(Path(path), dict(aliases or {}), known):
             texts.append(text)
             targets.append(target)
     if not texts:
-        raise InputError("no labelled text", where=", ".join(str(p) for p in files), fix=_HEADERS)
-    return LabelledTexts(texts, np.array(targets, dtype=np.float64))
+        raise InputError("no labelled text", where=", ".join(str(p) for p in files), fix=_headers(known))
+    return LabelledTexts(texts, np.array(targets, dtype=np.float64), known)
 
 
-def _read_file(path: Path, aliases: Mapping[str, str]) -> Iterator[tuple[str, tuple[float, ...]]]:
-    for old, new in aliases.items():
-        if new and new not in LABELS:
-            raise InputError(f"label {old!r} cannot mean {new!r}", fix=did_you_mean(new, LABELS))
+def _headers(labels: tuple[str, ...]) -> str:
+    return f"the header is label<TAB>text, or {'<TAB>'.join(labels)}<TAB>text for probabilities"
+
+
+def _read_file(path: Path, aliases: Mapping[str, str], labels: tuple[str, ...]) -> Iterator[tuple[str, Target]]:
     if not path.is_file():
         raise InputError("no such file", where=path)
+    headers = (("label", "text"), (*(c.lower() for c in labels), "text"))
     line = 0
     header: tuple[str, ...] | None = None
     try:
@@ -78,13 +91,13 @@ def _read_file(path: Path, aliases: Mapping[str, str]) -> Iterator[tuple[str, tu
                 cells = tuple(raw.decode("utf-8").rstrip("\r\n").split("\t"))
                 if header is None:
                     header = tuple(c.strip().lower() for c in cells)
-                    if header not in (_HARD, _SOFT):
-                        raise InputError(f"unknown header {'|'.join(cells)[:80]!r}", where=path, fix=_HEADERS)
+                    if header not in headers:
+                        raise InputError(f"unknown header {'|'.join(cells)[:80]!r}", where=path, fix=_headers(labels))
                     continue
                 if len(cells) < len(header):
-                    raise InputError("a column is missing", where=f"{path}:{line}", fix=_HEADERS)
+                    raise InputError("a column is missing", where=f"{path}:{line}", fix=_headers(labels))
                 text = " ".join(cells[len(header) - 1 :]).strip()
-                target = _target(cells[: len(header) - 1], aliases, where=f"{path}:{line}")
+                target = _target(cells[: len(header) - 1], aliases, labels, where=f"{path}:{line}")
                 if text and target is not None:
                     yield text, target
     except UnicodeDecodeError as e:
@@ -93,20 +106,20 @@ def _read_file(path: Path, aliases: Mapping[str, str]) -> Iterator[tuple[str, tu
         raise InputError(f"the archive is cut or broken after line {line}", where=path, fix="fetch it again") from e
 
 
-def _target(cells: Sequence[str], aliases: Mapping[str, str], *, where: str) -> tuple[float, ...] | None:
+def _target(cells: Sequence[str], aliases: Mapping[str, str], labels: tuple[str, ...], *, where: str) -> Target | None:
     if len(cells) == 1:
         label = aliases.get(cells[0].strip(), cells[0].strip())
         if not label:
             return None
-        if label not in LABELS:
+        if label not in labels:
             raise InputError(
-                f"unknown label {label[:40]!r}", where=where, fix=f"use {', '.join(LABELS)}, or map it with --alias"
+                f"unknown label {label[:40]!r}", where=where, fix=f"use {', '.join(labels)}, or map it with --alias"
             )
-        return tuple(float(label == known) for known in LABELS)
+        return tuple(float(label == known) for known in labels)
     try:
         values = np.array([float(c) for c in cells])
     except ValueError as e:
         raise InputError("a probability is no number", where=where) from e
     if not (np.isfinite(values).all() and (values >= 0).all() and abs(values.sum() - 1) <= 0.02):
-        raise InputError("the three probabilities do not sum to 1", where=where)
+        raise InputError("the probabilities do not sum to 1", where=where)
     return tuple((values / values.sum()).tolist())

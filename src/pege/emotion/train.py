@@ -1,4 +1,4 @@
-"""Training of a classifier on labelled text: tokenizer, TextCNN by the Hugging Face Trainer, temperature."""
+"""Training of a classifier on labelled text: tokenizer or encoder, the Hugging Face Trainer, temperature."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pege.emotion.calibration import fit_temperature
-from pege.emotion.classifier import ClassifierConfig, EmotionClassifier, encode, pad
+from pege.emotion.classifier import ClassifierConfig, NetworkClassifier, Pieces, pad
+from pege.emotion.encoder import EncoderTextCnn, encoder_config, read_encoder
 from pege.emotion.evaluation import evaluate, macro_f1
 from pege.emotion.labelled import LabelledTexts
+from pege.emotion.options import TrainOptions
 from pege.emotion.textcnn import TextCnn, TextCnnShape
 from pege.errors import InputError
 
@@ -27,39 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 PADDING, UNKNOWN, WORD_END = "[PAD]", "[UNK]", "</w>"
-
-
-class TrainOptions(BaseModel):
-    """How a classifier is trained.
-
-    Attributes:
-        name: what signatures will call it.
-        vocabulary_size: pieces of the tokenizer, at most.
-        embedding_size: numbers per piece.
-        widths: pieces that a convolution sees at once (Kim 2014 has 3, 4, 5).
-        n_filters: convolutions per width.
-        dropout: of the pooled features.
-        n_epochs: passes over the training texts; the best on the validation texts is kept.
-        batch_size: texts a step.
-        learning_rate: of AdamW.
-        label_smoothing: share of each target spread over the three classes.
-        max_pieces: pieces read of a text.
-        seed: of initialisation, order and dropout.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(default="textcnn", min_length=1, max_length=100)
-    vocabulary_size: int = Field(default=16_000, ge=100, le=500_000)
-    embedding_size: int = Field(default=128, ge=1, le=4096)
-    widths: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(default=(2, 3, 4, 5), min_length=1, max_length=16)
-    n_filters: int = Field(default=100, ge=1, le=4096)
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    n_epochs: int = Field(default=6, ge=1, le=1000)
-    batch_size: int = Field(default=64, ge=1, le=65_536)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
-    max_pieces: int = Field(default=128, ge=8, le=10_000)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+_WEIGHT_DECAY = 0.01
 
 
 def train_emotion_classifier(
@@ -75,8 +44,8 @@ def train_emotion_classifier(
     Args:
         train: texts to learn from, with labels or probabilities.
         validation: texts that pick the best epoch and the temperature.
-        output_dir: folder for model.safetensors, tokenizer.json, config.json, training.json and card.md.
-        options: sizes, steps and seed.
+        output_dir: folder for model.safetensors, tokenizer.json and config.json.
+        options: the encoder where there is one, sizes, steps and seed.
         word_vectors: what the embeddings of whole words start from (Kim's CNN-non-static), ``word v1 v2 ...`` a line
             as word2vec writes it, plain or .gz, of the size ``options.embedding_size``; other pieces start at random.
 
@@ -84,35 +53,66 @@ def train_emotion_classifier(
         The evaluation on the validation texts, see ``evaluation.evaluate``.
 
     Raises:
-        InputError: the folder cannot be written, or the vectors cannot be read.
+        InputError: the folder cannot be written, the vectors or the encoder cannot be read, or the two sets of texts
+            have different labels.
     """
     options = options or TrainOptions()
+    if train.labels != validation.labels:
+        raise InputError("the validation texts have other labels than the training texts", where="--validation")
+    torch.manual_seed(options.seed)
+    model, tokenizer = _encoder_model(train, options) if options.encoder else _own_model(train, options)
+    if word_vectors is not None:
+        if options.encoder or not isinstance(model, TextCnn):
+            raise InputError("an encoder has vectors of its own", where="--word_vectors", fix="leave one of them out")
+        set_word_vectors(model, tokenizer, Path(word_vectors))
+    prior = train.targets.mean(axis=0)
+    config = ClassifierConfig(
+        format="pege-encoder-textcnn" if isinstance(model, EncoderTextCnn) else "pege-textcnn",
+        name=options.name,
+        labels=train.labels,
+        prior=tuple((prior / prior.sum()).round(6).tolist()),
+        max_pieces=options.max_pieces,
+        shape=model.shape.model_dump(mode="json"),
+        encoder=encoder_config(model.encoder) if isinstance(model, EncoderTextCnn) else {},
+    )
+    raw = NetworkClassifier(model, tokenizer, config)
+    encoded = _EncodedTexts(train, raw.pieces(train.texts), smoothing=options.label_smoothing)
+    _fit(model, encoded, _EncodedTexts(validation, raw.pieces(validation.texts)), options)
+    _round_to_half(model)
+    logits, is_known = raw.logits(validation.texts)
+    temperature = fit_temperature(logits[is_known], validation.classes[is_known])
+    classifier = NetworkClassifier(model, tokenizer, config.model_copy(update={"temperature": temperature}))
+    classifier.save(output_dir)
+    return evaluate(classifier, validation)
+
+
+def _own_model(train: LabelledTexts, options: TrainOptions) -> tuple[TextCnn, Tokenizer]:
     tokenizer = train_tokenizer(train.texts, vocabulary_size=options.vocabulary_size)
     shape = TextCnnShape(
         vocabulary_size=tokenizer.get_vocab_size(),
         embedding_size=options.embedding_size,
         widths=options.widths,
         n_filters=options.n_filters,
+        n_classes=len(train.labels),
     )
-    torch.manual_seed(options.seed)
-    model = TextCnn(shape, dropout=options.dropout)
-    if word_vectors is not None:
-        set_word_vectors(model, tokenizer, Path(word_vectors))
-    _fit(model, tokenizer, train, validation, options)
-    _round_to_half(model)
-    prior = train.targets.mean(axis=0)
-    config = ClassifierConfig(
-        name=options.name,
-        prior=tuple((prior / prior.sum()).round(6).tolist()),
-        max_pieces=options.max_pieces,
-        shape=shape.model_dump(mode="json"),
+    return TextCnn(shape, dropout=options.dropout), tokenizer
+
+
+def _encoder_model(train: LabelledTexts, options: TrainOptions) -> tuple[EncoderTextCnn, Tokenizer]:
+    encoder, tokenizer = read_encoder(str(options.encoder))
+    n_places = getattr(encoder.config, "max_position_embeddings", None)
+    if n_places is not None and n_places < options.max_pieces:
+        raise InputError(
+            f"the encoder reads {n_places} pieces, not {options.max_pieces}", where="--max_pieces", fix="ask for fewer"
+        )
+    shape = TextCnnShape(
+        vocabulary_size=encoder.config.vocab_size,
+        embedding_size=encoder.config.hidden_size,
+        widths=options.widths,
+        n_filters=options.n_filters,
+        n_classes=len(train.labels),
     )
-    raw = EmotionClassifier(model, tokenizer, config)
-    logits, is_known = raw.logits(validation.texts)
-    temperature = fit_temperature(logits[is_known], validation.classes[is_known])
-    classifier = EmotionClassifier(model, tokenizer, config.model_copy(update={"temperature": temperature}))
-    classifier.save(output_dir)
-    return evaluate(classifier, validation)
+    return EncoderTextCnn(encoder, shape, dropout=options.dropout, is_frozen=options.freeze_encoder), tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int) -> Tokenizer:
@@ -177,8 +177,7 @@ def set_word_vectors(model: TextCnn, tokenizer: Tokenizer, path: Path) -> int:
 class _EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
     """Piece numbers and targets of texts; texts without any piece are left out."""
 
-    def __init__(self, texts: LabelledTexts, tokenizer: Tokenizer, *, max_pieces: int, smoothing: float = 0.0) -> None:
-        ids = encode(tokenizer, texts.texts, max_pieces=max_pieces)
+    def __init__(self, texts: LabelledTexts, ids: Pieces, *, smoothing: float = 0.0) -> None:
         kept = [k for k, pieces in enumerate(ids) if pieces]
         self.ids = [ids[k] for k in kept]
         targets = texts.targets[kept]
@@ -188,21 +187,30 @@ class _EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.ids)
 
     def __getitem__(self, k: int) -> dict[str, Any]:
-        return {"ids": self.ids[k], "target": self.targets[k]}
+        return {"input_ids": self.ids[k], "target": self.targets[k]}
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-    return {**pad([r["ids"] for r in rows]), "labels": torch.from_numpy(np.stack([r["target"] for r in rows]))}
+    return {**pad([r["input_ids"] for r in rows]), "labels": torch.from_numpy(np.stack([r["target"] for r in rows]))}
+
+
+def _optimizer(model: TextCnn | EncoderTextCnn, options: TrainOptions) -> torch.optim.Optimizer | None:
+    """Give two learning rates where an encoder is trained, else None: the Trainer's own."""
+    if not isinstance(model, EncoderTextCnn):
+        return None
+    inner = {id(p) for p in model.encoder.parameters()}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in inner], "lr": options.learning_rate},
+        {"params": [p for p in model.encoder.parameters() if p.requires_grad], "lr": options.encoder_learning_rate},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=_WEIGHT_DECAY)
 
 
 def _fit(
-    model: TextCnn, tokenizer: Tokenizer, train: LabelledTexts, validation: LabelledTexts, options: TrainOptions
+    model: TextCnn | EncoderTextCnn, encoded: _EncodedTexts, held_out: _EncodedTexts, options: TrainOptions
 ) -> None:
     """Train in place; the epoch with the best macro-F1 on the validation texts is kept."""
     from transformers import Trainer, TrainingArguments
-
-    encoded = _EncodedTexts(train, tokenizer, max_pieces=options.max_pieces, smoothing=options.label_smoothing)
-    held_out = _EncodedTexts(validation, tokenizer, max_pieces=options.max_pieces)
 
     def measure(output: Any) -> dict[str, float]:
         logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
@@ -215,7 +223,7 @@ def _fit(
             per_device_train_batch_size=options.batch_size,
             per_device_eval_batch_size=512,
             learning_rate=options.learning_rate,
-            weight_decay=0.01,
+            weight_decay=_WEIGHT_DECAY,
             lr_scheduler_type="linear",
             warmup_steps=0.05,
             seed=options.seed,
@@ -223,6 +231,9 @@ def _fit(
             eval_strategy="epoch",
             save_strategy="epoch",
             save_total_limit=1,
+            save_only_model=True,
+            # An encoder's time grows with the padding; short batches of one length cost a little randomness.
+            train_sampling_strategy="group_by_length" if options.encoder else "random",
             load_best_model_at_end=True,
             metric_for_best_model="macro_f1",
             greater_is_better=True,
@@ -241,6 +252,7 @@ def _fit(
             eval_dataset=held_out,
             data_collator=_collate,
             compute_metrics=measure,
+            optimizers=(_optimizer(model, options), None),
         )
         trainer.train()
         for row in trainer.state.log_history:
@@ -249,7 +261,7 @@ def _fit(
     model.cpu()
 
 
-def _round_to_half(model: TextCnn) -> None:
+def _round_to_half(model: torch.nn.Module) -> None:
     """Round the weights to the 16 bits that are saved, so that what is measured is what is loaded."""
     with torch.no_grad():
         for parameter in model.parameters():
