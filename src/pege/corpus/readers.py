@@ -12,11 +12,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pege.corpus.convokit import find_utterances, read_convokit
+from pege.corpus.rows import RawRow, alternate
+from pege.corpus.threads import read_threads
 from pege.dialog import Dialog
 from pege.errors import InputError, did_you_mean
 from pege.io import ROW_SUFFIXES, read_lines, why_invalid
 
-RawRow = tuple[str, int, Any]  # file, line or item number from 1, a row as a dict or an InputError
+__all__ = ["READERS", "RawRow", "alternate", "check_row", "guess_layout", "read_raw"]
 _ROLES = dict.fromkeys(("user", "human", "seeker", "usr"), "user") | dict.fromkeys(
     ("assistant", "gpt", "bot", "supporter", "sys"), "assistant"
 )
@@ -65,31 +68,14 @@ def guess_layout(path: Path) -> str:
     Raises:
         InputError: it tells nothing.
     """
+    if find_utterances(path) is not None:
+        return "convokit"
     if path.name.endswith(ROW_SUFFIXES):
         return "messages"
     for suffix, layout in ((".csv", "empathetic-dialogues"), (".txt", "dailydialog")):
         if path.suffix == suffix:
             return layout
     raise InputError("the layout is not plain from the name", where=path, fix=f"--layout {' | '.join(READERS)}")
-
-
-# ---- what the layouts share
-
-
-def alternate(utterances: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """Give messages of (speaker, text): neighbours of one speaker joined, whoever speaks first is the user."""
-    messages: list[dict[str, str]] = []
-    last: str | None = None
-    for speaker, text in utterances:
-        text = " ".join(text.split())
-        if not text:
-            continue
-        if speaker == last:
-            messages[-1]["content"] += " " + text
-        else:
-            messages.append({"role": "assistant" if len(messages) % 2 else "user", "content": text})
-            last = speaker
-    return messages
 
 
 def _from_roles(utterances: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
@@ -220,4 +206,6 @@ READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     "esconv": _read_esconv,
     "lccc": _read_lccc,
     "dailydialog": _read_dailydialog,
+    "threads": read_threads,
+    "convokit": read_convokit,
 }
