@@ -16,7 +16,7 @@ from pege.corpus.rewriting import NoOptions
 from pege.errors import InputError, did_you_mean
 from pege.io import why_invalid
 
-_BATCH = 16384  # utterances, whose code points then fit the processor's cache
+_BATCH = 8192  # utterances, whose code points then fit the processor's cache
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,14 @@ class CodePoints:
         counts = np.concatenate(([0], np.cumsum(mask, dtype=np.int64)))
         return CodePoints(self.points[mask], counts[self.starts])
 
+    def replaced(self, places: NDArray[np.int64], others: CodePoints) -> CodePoints:
+        """Put other utterances at some places; fast where they are few."""
+        lengths = self.lengths()
+        lengths[places] = others.lengths()
+        before = np.split(self.points, np.ravel((self.starts[places], self.starts[places + 1]), order="F"))
+        before[1::2] = np.split(others.points, others.starts[1:-1])
+        return CodePoints(np.concatenate(before), np.concatenate(([0], np.cumsum(lengths))))
+
     def sums(self, values: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Count the true values of each utterance; fast where they are few."""
         return np.diff(np.searchsorted(np.flatnonzero(values), self.starts))
@@ -99,24 +107,36 @@ def octets(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def decode(texts: pa.StringArray) -> CodePoints:
-    """Give utterances (no nulls) as code points. The last array's are remembered: rule after rule asks for them."""
-    global _last
-    known = _last
-    if known is None or known[0] is not texts:
-        known = _last = (texts, _decode(texts))
-    return known[1]
-
-
-_last: tuple[pa.StringArray, CodePoints] | None = None
-
-
-def _decode(texts: pa.StringArray) -> CodePoints:
+    """Give utterances (no nulls) as code points."""
     data, starts = octets(texts)
     if not data.size or data.max() < 0x80:  # ASCII: an octet is a code point
         return CodePoints(data.astype(np.uint32), starts)
     points = np.frombuffer(data.tobytes().decode("utf-8").encode("utf-32-le"), np.uint32)
     lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False)
     return CodePoints(points, np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))))
+
+
+_last: tuple[pa.StringArray, CodePoints] | None = None
+
+
+def decode_batch(texts: pa.StringArray) -> CodePoints:
+    """Do `decode`, and remember the result until another batch comes: rule after rule asks for the same one."""
+    global _last
+    known = _last
+    if known is None or known[0] is not texts:
+        known = _last = (texts, decode(texts))
+    return known[1]
+
+
+def replace_in_batch(texts: pa.StringArray, mask: NDArray[np.bool_], some: pa.StringArray) -> pa.StringArray:
+    """Put other utterances where ``mask`` is true; what `decode_batch` remembers is brought up to date."""
+    global _last
+    if not len(some):
+        return texts
+    result = pc.replace_with_mask(texts, pa.array(mask), some)
+    if _last is not None and _last[0] is texts and 8 * len(some) < len(texts):
+        _last = (result, _last[1].replaced(np.flatnonzero(mask), decode(some)))
+    return result
 
 
 def encode(points: CodePoints) -> pa.StringArray:

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pege.corpus.codepoints import CJK, DIGIT, LETTER, SPACE, CodePoints, decode
+from pege.corpus.codepoints import CJK, DIGIT, LETTER, SPACE, CodePoints, decode, decode_batch
 from pege.corpus.rewriting import NoOptions, markup_mask, matching, runs_over, url_mask
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 _PRIME, _OTHER_PRIME = np.uint32(0x9E3779B1), np.uint32(0x85EBCA77)  # spread the bits of a code point
 _MAX_PERIOD = 8  # words of a loop
+_NEAR = 3  # words
 _BLOCK = 16
 
 # UTF-8 that was read as Latin-1, Windows-1252 or GBK; bytes that were lost; the fill of unset memory.
@@ -88,7 +89,7 @@ def is_empty(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
 
 def is_too_short(texts: pa.StringArray, options: ShortOptions) -> pa.BooleanArray:
     """Fewer than ``min_chars`` characters, spaces aside."""
-    points = decode(texts)
+    points = decode_batch(texts)
     return pa.array(points.lengths() - points.sums((points.classes & SPACE) != 0) < options.min_chars)
 
 
@@ -126,13 +127,13 @@ def has_markup(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
 
 def has_long_run(texts: pa.StringArray, options: RunOptions) -> pa.BooleanArray:
     """One character, digits and spaces aside, more than ``max_run`` times in a row."""
-    points = decode(texts)
+    points = decode_batch(texts)
     return pa.array(points.sums(runs_over(points, options.max_run)) > 0)
 
 
 def repeats_words(texts: pa.StringArray, options: RepeatedWordsOptions) -> pa.BooleanArray:
     """One word makes up too much of the utterance, or a phrase of up to 8 words goes round and round."""
-    maybe = _may_repeat(*_word_hashes(decode(texts), whole=False), options)
+    maybe = _may_repeat(*_word_hashes(decode_batch(texts), whole=False), options)
     is_bad = np.zeros(len(texts), np.bool_)
     if maybe.any():
         is_bad[maybe] = _repeats(*_word_hashes(decode(texts.filter(pa.array(maybe))), whole=True), options)
@@ -144,32 +145,35 @@ def _may_repeat(
 ) -> NDArray[np.bool_]:
     """Find what may repeat words, whatever else: equal words have equal hashes, others seldom."""
     n_words = np.diff(starts)
-    worst, total = _n_repeats(hashes, starts)
-    # Of more than s n occurrences of a word fewer than n / 9 are over 8 words apart: the others are in `total`.
-    often = total > (options.max_share - 1 / (_MAX_PERIOD + 1)) * n_words - 1
-    return (n_words >= options.min_words) & (often | (worst > options.max_loop * n_words))
+    totals = []
+    n_back = np.zeros(len(hashes), np.uint8)  # for each word: how many of the few before it are the same
+    for back in range(1, _MAX_PERIOD + 1):
+        n_back[back:] += hashes[back:] == hashes[:-back]
+        if back in (_NEAR, _MAX_PERIOD):
+            totals.append(np.diff(np.concatenate(([0], np.cumsum(n_back, dtype=np.int32)))[starts]))
+    # Of the gaps between more than s n occurrences of a word among n, at most n (1 - s) / 3 are over 3 words wide.
+    often = totals[0] > (options.max_share - (1 - options.max_share) / _NEAR) * n_words - 1
+    return (n_words >= options.min_words) & (often | (totals[1] > options.max_loop * n_words))
 
 
 def _repeats(hashes: NDArray[np.uint32], starts: NDArray[np.int64], options: RepeatedWordsOptions) -> NDArray[np.bool_]:
     n_words = np.diff(starts)
-    is_bad = _n_repeats(hashes, starts)[0] > options.max_loop * n_words
+    is_bad = _n_in_worst_loop(hashes, starts) > options.max_loop * n_words
     for k in np.flatnonzero(~is_bad):  # few
         counts = np.unique(hashes[starts[k] : starts[k + 1]], return_counts=True)[1]
         is_bad[k] = counts.max() > options.max_share * n_words[k]
     return is_bad
 
 
-def _n_repeats(hashes: NDArray[np.uint32], starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count for each utterance the words that are the one k words back: for the worst k, and over k = 1 ... 8."""
-    n = len(starts) - 1
-    worst, total = np.zeros(n, np.int64), np.zeros(n, np.int64)
+def _n_in_worst_loop(hashes: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count for each utterance the words that are the one k words back, for the k from 1 to 8 with the most."""
+    worst = np.zeros(len(starts) - 1, np.int64)
     for back in range(1, _MAX_PERIOD + 1):
         hits = np.flatnonzero(hashes[back:] == hashes[:-back]) + back
         owners = np.searchsorted(starts, hits, side="right") - 1
-        counts = np.bincount(owners[hits - back >= starts[owners]], minlength=n)
+        counts = np.bincount(owners[hits - back >= starts[owners]], minlength=len(worst))
         np.maximum(worst, counts, out=worst)
-        total += counts
-    return worst, total
+    return worst
 
 
 def _word_hashes(points: CodePoints, *, whole: bool) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -207,7 +211,7 @@ def _lower(points: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 def has_few_letters(texts: pa.StringArray, options: LettersOptions) -> pa.BooleanArray:
     """Too small a share of letters; an utterance of digits alone has none."""
-    points = decode(texts)
+    points = decode_batch(texts)
     kinds = points.classes
     n_visible = points.lengths() - points.sums((kinds & (SPACE | DIGIT)) != 0)
     n_letters = n_visible - points.sums((kinds & (SPACE | DIGIT | LETTER)) == 0)
@@ -216,7 +220,7 @@ def has_few_letters(texts: pa.StringArray, options: LettersOptions) -> pa.Boolea
 
 def has_long_word(texts: pa.StringArray, options: LongWordOptions) -> pa.BooleanArray:
     """A run of more than ``max_chars`` characters without a space, Chinese and Japanese aside."""
-    points = decode(texts)
+    points = decode_batch(texts)
     is_gap = (points.classes & (SPACE | CJK)) != 0
     maybe = _may_lack_gaps(is_gap, points, options.max_chars)
     is_bad = np.zeros(len(texts), np.bool_)
@@ -261,8 +265,9 @@ def _ads() -> str:
 
 def is_mojibake(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
     """Text that was decoded with the wrong table, or lost bytes on its way."""
-    values = decode(texts).points
+    points = decode_batch(texts)
+    values = points.points
     is_sign = values - np.uint32(0x80) < 0x80
     for sign in "\ufffd锟烫屯鈥銆锛":
         is_sign |= values == ord(sign)
-    return pa.array(matching(texts, MOJIBAKE, among=decode(texts).owning(is_sign)))
+    return pa.array(matching(texts, MOJIBAKE, among=points.owning(is_sign)))

@@ -25,9 +25,11 @@ from pege.corpus.codepoints import (
     as_texts,
     classes,
     decode,
+    decode_batch,
     encode,
     folds,
     octets,
+    replace_in_batch,
 )
 
 _ZERO_WIDTH_JOINER = 0x200D
@@ -92,7 +94,7 @@ def normalise_unicode(texts: pa.StringArray, options: NoOptions) -> pa.StringArr
 
     Chinese punctuation stays full-width; a joiner stays between emoji.
     """
-    points = decode(texts)
+    points = decode_batch(texts)
     is_odd = (points.classes & (INVISIBLE | UNCOMPOSED | FOLDED)) != 0
     return _where(texts, points.owning(is_odd), _normalise)
 
@@ -121,7 +123,7 @@ def _without_invisible(points: CodePoints) -> CodePoints:
 
 def tidy_whitespace(texts: pa.StringArray, options: NoOptions) -> pa.StringArray:
     """One space between words, none at the ends and none between Chinese characters or their punctuation."""
-    points = decode(texts)
+    points = decode_batch(texts)
     kinds = points.classes
     is_space = (kinds & SPACE) != 0
     is_bad = is_space & (points.points != 0x20)
@@ -204,7 +206,7 @@ def _strip_mentions_once(texts: pa.StringArray) -> pa.StringArray:
 
 def cut_runs(texts: pa.StringArray, options: RunOptions) -> pa.StringArray:
     """Cut a longer run of one character to ``max_run``; digits and spaces are left alone."""
-    points = decode(texts)
+    points = decode_batch(texts)
     is_over = runs_over(points, options.max_run)
     if not is_over.any():
         return texts
@@ -264,8 +266,9 @@ def _where(
     """Rewrite the utterances under a mask."""
     if not mask.any():
         return texts
-    chosen = pa.array(mask)
-    return pc.replace_with_mask(texts, chosen, rewrite(texts.filter(chosen)))
+    before = texts.filter(pa.array(mask))
+    after = rewrite(before)
+    return texts if after.equals(before) else replace_in_batch(texts, mask, after)
 
 
 def _until_stable(
