@@ -64,11 +64,11 @@ def _is_no_name(word: str) -> bool:
 # ---- persons
 
 _FULL = rf"({_CAP}(?: {_CAP}){{0,2}}|[a-z]+(?:['’-][a-z]+)?)"
-_NAMED = re.compile(rf"\b(?i:(?:my|his|her|their) (?:\w+ )?name(?:['’]?s)?(?: is| was|:)?) +{_FULL}")
+_NAMED = re.compile(rf"\b(?i:(?:my|his|her|their) (?:\w+ )?names?(?:['’]s| is| was|:)) +{_FULL}")
 _CALLED = re.compile(
-    r"\b(?i:i['’]?m|i am|this is|it['’]?s me,?|call (?:me|him|her)|calls (?:me|him|her)|called|named|name[sd]? (?:our|my|the)"
-    r" \w+|goes by|go by|known as|hi|hey|hello|dear|thanks|thank you|love you|bye|good ?night|sorry|nice to meet you|"
-    rf"met|told|asked|miss|dating|dated|married|kissed|texted|love|hate),? +{_FULL}"
+    r"\b(?i:i['’]?m|i am|this is|it['’]?s me,?|calls? (?:me|him|her)|called|named|name[sd]? (?:our|my|the) \w+|"
+    r"my names|go(?:es)? by|known as|hi|hey|hello|dear|thanks|thank you|love you|bye|good ?night|sorry|"
+    rf"nice to meet you|met|told|asked|miss|dating|dated|married|kissed|texted|love|hate),? +{_FULL}"
 )
 _RELATION = (
     r"(?:friend|bestie|bf|gf|boyfriend|girlfriend|husband|wife|ex|brother|bro|sister|sis|son|daughter|kid|cousin|niece|"
@@ -78,12 +78,16 @@ _RELATION = (
 _RELATED = re.compile(rf"\b(?i:my|his|her|our|their) (?:\w+ ){{0,2}}(?i:{_RELATION})(?:['’]s name is)?,? {_FULL}")
 _HERE = re.compile(rf"(?:^|[,.!?] ){_FULL} here\b")
 _TITLE = re.compile(
-    r"\b(?i:(mr|mrs|ms)|miss|mx|dr|doctor|prof|professor|coach|pastor|father|sister|brother|rev|reverend|officer|nurse|"
-    r"aunt|auntie|aunty|uncle|grandma|grandpa|granny|nana|sir|principal|judge|detective|sergeant|captain|bishop)"
-    rf"\.? {_FULL}"
+    r"\b(?:(?i:(mr|mrs)|ms|dr|prof|rev|sgt)\.?|(?i:miss|mx|doctor|professor|coach|pastor|father|sister|brother|reverend|"
+    r"officer|nurse|aunt|auntie|aunty|uncle|grandma|grandpa|granny|nana|sir|principal|judge|detective|sergeant|captain|"
+    rf"bishop)) {_FULL}"
 )
-_PETS = re.compile(r"\b(?:dog|cat|puppy|kitten|hamster|pet|fish|bird|parrot|horse|rabbit|bunny|car|film|movie|song|album|"
-                   r"book|game|show|band|series|app|website|place|channel)\b[^.!?]{0,20}$", re.IGNORECASE)  # fmt: skip
+#: what is named or called, where it is no person
+_THINGS = re.compile(
+    r"\b(?:dog|cat|puppy|kitten|hamster|pet|fish|bird|parrot|horse|rabbit|bunny|car|film|movie|song|album|book|game|show|"
+    r"band|series|app|website|place|channel)\b[^.!?]{0,20}$",
+    re.IGNORECASE,
+)
 _CITY_FIRST = ("san", "santa", "los", "las", "saint", "st", "new", "el", "port", "lake", "mount")
 _SURNAME = re.compile(rf" (?:{_CAP})")
 
@@ -95,7 +99,7 @@ def _persons(text: str, tagged: Sequence[Span]) -> Iterator[Span]:
             yield "person", *found.span(1)
     for pattern in (_CALLED, _RELATED, _HERE):
         for found in pattern.finditer(text):
-            if _is_name_there(found, people) and not _PETS.search(text[: found.start(1)]):
+            if _is_name_there(found, people) and not _THINGS.search(text[: found.start(1)]):
                 yield "person", *found.span(1)
     for found in _TITLE.finditer(text):
         if _is_titled(found[2].split()[0], any_case=found[1] is not None):
@@ -129,22 +133,23 @@ def _listed_persons(text: str, people: Sequence[tuple[int, int]]) -> Iterator[Sp
             known = bool(tagged) and bool(_SURNAME.match(text, found.end()))
         if known and before not in _CITY_FIRST:
             surname = _SURNAME.match(text, found.end())
-            yield "person", found.start(), surname.end() if surname else found.end()
+            follows = surname is not None and not _is_no_name(surname.group().strip())
+            yield "person", found.start(), surname.end() if surname and follows else found.end()
         before = word.lower()
 
 
 # ---- institutions
 
 _HEAD = (
-    r"(?:University|College|Academy|(?:Junior |Senior )?High(?: School)?|(?:Middle|Elementary|Primary|Secondary|Grammar|"
-    r"Prep|Charter|Nursery|Public|Catholic|Community|Boarding|Medical|Law) (?:School|College)|School|Elementary|Institute|"
-    r"Polytechnic|Seminary|Hospital|Clinic|Medical Center|Health Center|Recovery Center|Rehab|Hospice|Infirmary|Pharmacy|"
-    r"Church|Chapel|Cathedral|Mosque|Temple|Synagogue|Parish|Bank|Credit Union|Insurance|Corp(?:oration)?|Inc|Ltd|LLC|LLP|"
-    r"GmbH|Group|Holdings|Technologies|Solutions|Industries|Logistics|Labs|Laboratories|Consulting|Associates|Partners|"
-    r"Foundation|Charity|Nursing Home|Care Home|Retirement Home|Shelter|Daycare|Kindergarten|Preschool|Library|Museum|"
-    r"Police Department|Sheriff's Office|Fire Department|Jail|Prison|Penitentiary|Correctional Facility|Law Firm|Football "
-    r"Club|Soccer Club|Rugby Club|Yacht Club|Country Club|Salon|Barbershop|Bakery|Diner|Bar and Grill|Motors|Dealership|"
-    r"& Sons|and Sons|& Co|Steel|Freight|Airlines|Council|Courthouse)\b"
+    r"(?:University|College|Academy|(?:Junior |Senior )?High(?: School)?|School|Elementary|Institute|Polytechnic|"
+    r"(?:Middle|Elementary|Primary|Secondary|Grammar|Prep|Charter|Nursery|Public|Catholic|Community|Boarding|Medical|Law)"
+    r" (?:School|College)|Seminary|Hospital|Clinic|(?:Medical|Health|Recovery) Center|Rehab|Hospice|Infirmary|Pharmacy|"
+    r"Church|Chapel|Cathedral|Mosque|Temple|Synagogue|Parish|Bank|Credit Union|Insurance|Corp(?:oration)?|Inc|Ltd|LLC|"
+    r"LLP|GmbH|Group|Holdings|Technologies|Solutions|Industries|Logistics|Labs|Laboratories|Consulting|Associates|"
+    r"Partners|Foundation|Charity|(?:Nursing|Care|Retirement) Home|Shelter|Daycare|Kindergarten|Preschool|"
+    r"(?:Police|Fire) Department|Sheriff's Office|Jail|Prison|Penitentiary|Correctional Facility|Law Firm|"
+    r"(?:Football|Soccer|Rugby|Yacht|Country) Club|(?:Hair )?Salon|Barbershop|Bakery|Diner|Bar and Grill|Motors|"
+    r"Dealership|& Sons|and Sons|& Co|Steel|Freight|Council|Courthouse)\b"
 )
 _PROPER = r"(?:St\.? |Saint |[A-Z][\w'’&-]*\.? )"
 _CAPITAL_HEAD = re.compile(rf"\b((?:{_PROPER}|& |of |and )*{_PROPER}){_HEAD}\.?")
@@ -152,31 +157,32 @@ _OF = re.compile(
     rf"\b(?:[Uu]niversity|[Cc]ollege|[Bb]ank|[Cc]hurch|[Ii]nstitute|[Hh]ospital|[Aa]cademy) of (?:the )?{_CAP}"
 )
 _LOWER_HEAD = (
-    r"(?:university|college|academy|(?:high|middle|elementary|primary|secondary|grammar|prep) school|elementary|institute|"
-    r"polytechnic|(?:general |memorial |community |children's )?hospital|infirmary|credit union|baptist church|"
-    r"(?:police|fire) department|nursing home|community college)"
+    r"(?:university|college|academy|(?:high|middle|elementary|primary|secondary|grammar|prep) school|elementary|"
+    r"institute|polytechnic|(?:general |memorial |community |children's )?hospital|infirmary|credit union|"
+    r"baptist church|(?:police|fire) department|nursing home|community college)"
 )
 _LOWER = re.compile(
-    rf"\b(?:at|from|to|in|into|attend|attends|attended|joined|near|for|of|leave|left) "
+    r"\b(?:at|from|in|into|attend|attends|attended|joined|near|left|"
+    r"(?:go|goes|going|went|transferred|moved|switched|admitted|taken|rushed|accepted) (?:back )?to) "
     rf"((?:[a-z][a-z'’.]+ ){{1,2}}){_LOWER_HEAD}\b",
     re.IGNORECASE,
 )
-_COLLEGE_TOWN = re.compile(
+_SAINTLY = re.compile(
     r"\b(?:king'?s|queen'?s|trinity|st\.? [a-z]+'?s) (?:college|hospital|school|church)\b", re.IGNORECASE
 )
 _EMPLOYER = re.compile(
-    r"\b(?i:work(?:s|ed|ing)? (?:at|for)|job (?:at|with)|fired (?:from|by)|interview (?:at|with)|intern(?:ship|ing)? (?:at|with)"
-    r"|hired by|laid off (?:from|by)|employed (?:at|by)|redundant at|hours at|manages|volunteer at|studying at|study at)"
-    rf" (?:the )?({_CAP}(?: (?:{_CAP}|&|and|of))*)"
+    r"\b(?i:work(?:s|ed|ing)? (?:at|for)|job (?:at|with)|fired (?:from|by)|interview (?:at|with)|hired by|"
+    r"intern(?:ship|ing)? (?:at|with)|laid off (?:from|by)|employed (?:at|by)|redundant at|hours at|manages|"
+    rf"volunteer at|studying at|study at) (?:the )?({_CAP}(?: (?:{_CAP}|&|and|of))*)"
 )
 
 
 def _institutions(text: str, tagged: Sequence[Span]) -> Iterator[Span]:
     for pattern in (_CAPITAL_HEAD, _LOWER):
         for found in pattern.finditer(text):
-            if any(w.lower() not in _names()["generic_heads"] and not _is_no_name(w) for w in _WORD.findall(found[1])):
+            if not _is_generic(found[1], every=pattern is _CAPITAL_HEAD):
                 yield "institution", found.start(1), found.end()
-    for pattern in (_OF, _COLLEGE_TOWN):
+    for pattern in (_OF, _SAINTLY):
         for found in pattern.finditer(text):
             yield "institution", *found.span()
     for found in _EMPLOYER.finditer(text):
@@ -188,20 +194,30 @@ def _institutions(text: str, tagged: Sequence[Span]) -> Iterator[Span]:
             yield "institution", start, stop
 
 
+def _is_generic(words: str, *, every: bool) -> bool:
+    """Whether words before a head make a mere kind of institution; one of them is enough where no capital helps."""
+    generic = [w.lower() in _names()["generic_heads"] or _is_no_name(w) for w in _WORD.findall(words)]
+    while generic and generic[-1]:  # "westbrook community" college
+        generic.pop()
+    return all(generic) if every else any(generic) or not generic
+
+
 # ---- addresses
 
 _STREET = (
-    r"(?:street|str|st|road|rd|avenue|ave|lane|ln|drive|dr|court|ct|boulevard|blvd|place|pl|way|close|crescent|terrace|"
-    r"square|sq|hill|row|parkway|pkwy|highway|hwy|circle|cir|gardens|grove|mews|walk|alley|quay|wharf)"
+    r"(?:street|str|st|road|rd|avenue|ave|lane|ln|drive|dr|court|ct|boulevard|blvd|crescent|terrace|sq|parkway|pkwy|"
+    r"highway|hwy|circle|cir|gardens|grove|mews|alley|quay|wharf|(?-i:Place|Pl|Way|Close|Square|Hill|Row|Walk))"
 )
 _COMPASS = r"(?:(?:north|south|east|west|n|s|e|w|ne|nw|se|sw)\.? )"
 _NUMBERED = re.compile(
-    rf"\b\d{{1,5}}[a-z]?,? {_COMPASS}?((?:[a-z][a-z'’.]*|\d+(?:st|nd|rd|th))(?: [a-z][a-z'’]*){{0,2}}) {_STREET}\b(?!['’])",
+    rf"\b\d{{1,5}}[a-z]?,? {_COMPASS}?((?:[a-z][a-z'’.]*|\d+(?:st|nd|rd|th))(?: [a-z][a-z'’]*){{0,2}}) "
+    rf"{_STREET}\b(?!['’])",
     re.IGNORECASE,
 )
 _NAMED_STREET = re.compile(
-    rf"\b((?:St\.? )?{_CAP}(?: (?:{_CAP}|\d+))?(?: Hill)?) (?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Boulevard|Blvd|Crescent|"
-    r"Terrace|Close|Parkway|Square|Highway)\b(?!['’])"
+    rf"\b((?:St\.? )?{_CAP}(?: (?:{_CAP}|\d+))?(?: Hill)?) "
+    r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Boulevard|Blvd|Crescent|Terrace|Close|Parkway|Square|Highway)\b"
+    r"(?!['’])"
 )
 _NUMBER_STREET = re.compile(
     rf"\b{_COMPASS}?\d{{1,3}}(?:st|nd|rd|th) (?:street|st|avenue|ave|road|blvd)\b", re.IGNORECASE

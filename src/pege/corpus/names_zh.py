@@ -1,20 +1,27 @@
 """Rules for names of persons, institutions and addresses in Chinese chat, over words that jieba cut and tagged.
 
-jieba's tags nr, nt and ns are the recogniser; the rules add what it cannot tag (小王, 王老师, a school or a housing
-estate with a name of its own) and take back what is no name (a city, "our company", 高兴).
+jieba's tags nr, nt and ns are the recogniser. The rules add what it does not tag (小王, 王老师, a school or a housing
+estate with a name of its own) and take back what is no name (宁静, 谢谢您, a city, "an advertising company"): a
+person's name has a surname and a character that given names are made of.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
+import itertools
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Span = tuple[str, int, int]
+
+_HAN = r"[\u4e00-\u9fff]"
+_OWN_TAGS = ("nr", "nrt", "nrfg", "ns", "nz", "s")  # tags of words that can name one place or institution
+_NOT_TITLED = ("p", "c", "d", "v", "u", "uj", "r", "m", "q")  # 向老师 (to the teacher) is no Mr Xiang
 
 
 class Word(NamedTuple):
@@ -58,217 +65,198 @@ def _cutter() -> Any:
     return jieba.posseg.lcut
 
 
+@dataclass(frozen=True)
+class _Lists:
+    """Word lists of the asset; single characters where the name says so."""
+
+    surnames: str  # characters
+    surname: str  # a pattern: one character, or two
+    given: frozenset[str]  # characters that given names are made of
+    never_given: frozenset[str]  # characters that no given name has
+    common: frozenset[str]  # words that look like a name
+    transliterated: frozenset[str]
+    modifiers: frozenset[str]  # words that make a kind of institution
+    cities: frozenset[str]
+    not_streets: frozenset[str]
+
+
 @functools.cache
-def _surnames() -> tuple[str, str]:
-    """Single surnames as one string of characters; all as the alternatives of a pattern."""
+def _lists() -> _Lists:
     source = importlib.resources.files("pege") / "assets" / "corpus" / "personal.names.json"
     lists: dict[str, str] = json.loads(source.read_text(encoding="utf-8"))
-    return lists["surnames"], "|".join([*lists["compound_surnames"].split(), f"[{lists['surnames']}]"])
+    words = {name: frozenset(text.split()) for name, text in lists.items()}
+    return _Lists(
+        surnames=lists["surnames"],
+        surname=f"(?:{'|'.join(lists['compound_surnames'].split())}|[{lists['surnames']}])",
+        given=frozenset(lists["given_zh"]),
+        never_given=frozenset(lists["never_given_zh"]),
+        common=words["common_zh"],
+        transliterated=words["transliterated_zh"],
+        modifiers=words["modifiers_zh"],
+        cities=words["cities_zh"],
+        not_streets=words["not_streets_zh"],
+    )
 
 
 # ---- persons
 
 _TITLES = (
-    r"(?:老师|医生|大夫|女士|先生|小姐|太太|夫人|阿姨|叔叔|伯伯|大爷|大妈|奶奶|爷爷|婶|总监|总|经理|主任|教授|同学|师傅|护士|警官|律师|校长|"
-    r"老板|局长|处长|科长|主管|院长|书记|厂长|组长|队长|会计|教练|导师|咨询师|博士|工|哥|姐|姨|叔|嫂)"
+    "(?:老师|医生|大夫|女士|先生|小姐|太太|夫人|阿姨|叔叔|伯伯|大爷|大妈|奶奶|爷爷|婶|总监|总|经理|主任|教授|同学|师傅|护士|警官|"
+    "律师|校长|老板|局长|处长|科长|主管|院长|书记|厂长|组长|队长|会计|教练|导师|咨询师|博士|哥|姐|姨|叔|嫂)"
 )
-_NOT_NAMED = re.compile(
-    r"^(?:阿姨|阿姐|阿哥|阿妈|阿婆|阿公|阿妹|阿弟|阿里|阿拉|阿富|阿根|阿门|阿胶|阿Q|老师|小时|老板|小姐)"
+_NOT_FAMILIAR = frozenset("姨姐哥妈婆公妹弟伯爸嬷里拉富根门胶斗飘司波尔迪")  # 阿姨, 阿里: no nicknames
+_NAMED_BY = re.compile(
+    "(?:我叫|[他她]叫|儿子叫|女儿叫|名叫|叫做|名字(?:叫|是)|姓名[:：是]|叫我|本名|我是)"
+    rf"({_HAN}{{2,4}}|[A-Z][a-z]+(?: [A-Z][a-z]+)?)"
 )
-_NAMED_BY = re.compile(r"(?:我叫|他叫|她叫|名叫|叫做|名字(?:叫|是)|姓名[:：是]|叫我|家叫我|本名)([\u4e00-\u9fff]{2,4})")
-_STOPS = "了吗呢吧啊呀哦的地得着过是在有不很都也就还又才没别让把被给对说想要去来做干"
-_COMMON = frozenset(
-    "高兴 高考 高三 高二 高一 高中 明明 安静 温柔 方便 余生 常常 许多 任何 时间 明天 明白 成功 安心 曾经 何必 江湖 和谐 和平 白天 白费 马上 "
-    "王子 黄色 金钱 周末 周一 周二 周三 周四 周五 周六 周日 张嘴 李子 高压 高度 高价 高手 温暖 平安 安全 安慰 安排 安稳 贺卡 花钱 花心 "
-    "常年 常态 常识 严重 严肃 严格 石头 金子 万一 万事 万分 万物 于是 于心 盛大 盛开 包容 包括 包袱 单身 单纯 单独 单位 向上 向往 向来 "
-    "康复 文静 文艺 文字 易怒 易碎 乐观 乐意 乐趣 乐于 费心 费劲 路人 路边 白眼 白痴 白领 白发 黑白 水水 东西 司机 元旦 宝宝 宝贝 乖乖 "
-    "亲亲 抱抱 加油 和好 和气 和善 童年 童话 毛病 毛毛 谢谢 宁愿 宁可 戴上 顾虑 顾及 陶醉 史诗 雷雨 孟婆 龙虾 洪水 施舍 施加 庄严 "
-    "小时候 小朋友 小伙子 小姑娘 老天爷 老人家 小区 开朗 阳光 天真 甜蜜 爱情 苦恼 夏天 夏日 秋天 冬天 春天 白雪 柳树 石榴 莫名 莫非 "
-    "严厉 古怪 高大 高级 高速 高峰 高冷 高傲 高尚 高薪 高潮 高层 高原 高度 高手 阴影 小看 小心".split()
-)
+_ENDS_NAME = "了吗呢吧啊呀哦的地得着过是在有不很都也就还又才没别让把被给对说想要去来做干"
+_FOLLOWS = r"(?=[，。！？,.!?\s跟和对说也又都在是今昨请借给把被就的了来去还有]|$)"
 
 
-def _persons(text: str, words: list[Word]) -> Iterator[Span]:
-    starts = {w.start for w in words}
-    _, surname = _surnames()
+def _persons(text: str, words: Sequence[Word]) -> Iterator[Span]:
+    titled, compound = _person_patterns()
+    tags = {w.start: w.tag for w in words}
     for word in words:
-        if word.tag.startswith("nr") and _is_full_name(word.text):
+        if (word.tag.startswith("nr") and _is_name(word.text)) or word.text in _lists().transliterated:
             yield "person", word.start, word.stop
-    yield from _split_names(words)
-    for found in _titled(surname).finditer(text):
-        if found.start() in starts and found.group()[:2] not in _COMMON:
+    for first, second in itertools.pairwise(words):  # a surname that jieba cut off: 吴/nr 浩然/a
+        is_surname = first.tag.startswith("nr") and first.text in _lists().surnames
+        if is_surname and len(second.text) == 2 and _is_name(first.text + second.text):
+            yield "person", first.start, second.stop
+    for found in titled.finditer(text):
+        is_own = tags.get(found.start(), "p") not in _NOT_TITLED and found.group()[:2] not in _lists().common
+        if is_own and found.group() not in _lists().common:
             yield "person", *found.span()
-    for found in _NAMED_BY.finditer(text):
-        name = found[1]
-        length = next((i for i, c in enumerate(name) if c in _STOPS), len(name))
-        if _is_after_call(name[:length], surname):
-            yield "person", found.start(1), found.start(1) + length
+    for found in compound.finditer(text):
+        if found.start() in tags and _is_name(found.group()):
+            yield "person", *found.span()
+    yield from _introduced(text)
 
 
 @functools.cache
-def _titled(surname: str) -> re.Pattern[str]:
-    singles = _surnames()[0]
-    return re.compile(
-        rf"(?:{surname})(?:[\u4e00-\u9fff]{{1,2}})?(?=老师|医生|女士|先生|阿姨|教授|经理|主任)(?<!的){_TITLES}"
-        rf"|(?:{surname}){_TITLES}(?![人程作会体是共])"
-        rf"|[小老大](?:[{singles}])(?![\u4e00-\u9fff]*[子板])(?=[，。！？,.!? 跟和对说也又都在是今昨请借给把被就的了]|$)"
+def _person_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    lists = _lists()
+    titled = re.compile(
+        rf"{lists.surname}(?:{_HAN}{{1,2}})?(?:老师|医生|女士|先生|阿姨|教授|经理|主任)"
+        rf"|{lists.surname}{_TITLES}(?![人程作会体是共])"
+        rf"|[小老][{lists.surnames}]{_FOLLOWS}"
     )
+    doubles = lists.surname.removeprefix("(?:").rpartition("|")[0]
+    return titled, re.compile(rf"(?:{doubles}){_HAN}{{1,2}}")
 
 
-def _is_full_name(name: str) -> bool:
-    """A name of two to four characters that starts with a surname, or 阿 and one more."""
-    singles, surname = _surnames()
-    if name in _COMMON or _NOT_NAMED.match(name):
+def _introduced(text: str) -> Iterator[Span]:
+    """What 我叫, 名字是, 我是 introduce, where it has the look of a name."""
+    for found in _NAMED_BY.finditer(text):
+        start, name = found.start(1), found[1]
+        if name.isascii():
+            yield "person", *found.span(1)
+            continue
+        name = name[: next((i for i, c in enumerate(name) if c in _ENDS_NAME), len(name))]
+        is_nickname = bool(re.fullmatch(f"[阿小老]{_HAN}", name)) and name[-1] not in _NOT_FAMILIAR
+        if (is_nickname and name not in _lists().common) or _is_name(name[:3]) or _is_name(name):
+            yield "person", start, start + len(name)
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is a surname with one or two characters, or 小, 老, 阿 with one, that could be a person's name."""
+    lists = _lists()
+    if name in lists.common:
         return False
-    if len(name) == 2 and name[0] in "小老大":
-        return name[1] in singles
-    if len(name) == 2 and name[0] == "阿":
-        return True
-    return bool(re.fullmatch(rf"(?:{surname})[\u4e00-\u9fff]{{1,2}}", name)) and not re.search(f"[{_STOPS}]", name[1:])
-
-
-def _split_names(words: list[Word]) -> Iterator[Span]:
-    """A surname that jieba cut off its given name: 吴/nr 浩然/a, 上官/n 婉/dg 清/a."""
-    singles, _ = _surnames()
-    for first, second in zip(words, words[1:], strict=False):
-        is_surname = first.tag.startswith("nr") and first.text in singles
-        if is_surname and len(second.text) == 2 and second.tag in ("nr", "a", "nz", "n", "z", "an", "v", "ns"):
-            if not re.fullmatch(_TITLES, second.text):
-                yield "person", first.start, second.stop
-
-
-def _is_after_call(name: str, surname: str) -> bool:
-    if name in _COMMON or _NOT_NAMED.match(name):
-        return False
-    if re.fullmatch(r"[阿小老大][\u4e00-\u9fff]", name):
-        return True
-    return len(name) in (2, 3, 4) and bool(re.match(surname, name)) and name[:2] not in _COMMON
+    if len(name) == 2 and name[0] in "小老阿":
+        return name[1] in lists.surnames if name[0] != "阿" else name[1] not in _NOT_FAMILIAR
+    found = re.fullmatch(rf"{lists.surname}({_HAN}{{1,2}})", name)
+    return found is not None and lists.never_given.isdisjoint(found[1]) and not lists.given.isdisjoint(found[1])
 
 
 # ---- institutions
 
-_HEADS = (
-    r"(?:大学|学院|师范学院|理工大学|中学|高中|初中|小学|幼儿园|医院|诊所|卫生院|公司|有限公司|集团|银行|证券|保险|派出所|监狱|养老院|福利院|"
-    r"事务所|工厂|\w{0,3}厂|传媒|科技|培训班|培训学校|职校|技校|研究所|研究院|党校|教会|教堂|寺|敬老院|孤儿院|酒店|宾馆|律所|学校|超市|"
-    r"支行|分局|公安局|法院|居委会|俱乐部|工作室)"
+_HEAD_WORDS = (
+    "大学|学院|中学|高中|初中|小学|幼儿园|医院|诊所|卫生院|公司|集团|银行|证券|保险|派出所|监狱|养老院|福利院|事务所|厂|传媒|科技|"
+    "培训班|培训学校|职校|技校|研究所|研究院|党校|教会|教堂|敬老院|孤儿院|律所|支行|分局|公安局|法院|居委会|工作室"
 )
-_MODIFIERS = frozenset(
-    "人民 中心 附属 第一 第二 第三 第四 实验 师范 理工 职业 技术 建筑 物流 科技 食品 律师 心理 康复 网络 网络科技 有限 有限公司 股份 培训 学校 "
-    "纺织 外国语 外贸 互联网 保险 贸易 广告 软件 电子 房地产 装修 服装 汽车 教育 文化 投资 金融 国际 私人 私立 公立 民办 上市 国有 国营 外资 "
-    "小型 大型 重点 普通 名牌 一本 二本 三本 本科 专科 精神病 精神 儿童 妇幼 中医 口腔 肿瘤 整形 宠物 三甲 当地 附近 农村 城市 县城 市里 县 "
-    "市 省 区 镇 村 乡 全国 家庭 家 某 该 这家 那家 一家 一所 同一 别的 其他 老家 医科 财经 政法 农业 工业 商业 艺术 体育 音乐 美术 广播 "
-    "电视 高等 中等 综合 专业 技工 卫生 社区 街道 我们 他们 新 老 大 小 好 破 烂 黑 总 分 子 母 化工 机械 钢铁 汽修 美容 地方 中国 美国 英国 "
-    "日本 高级 初级 国家 民营 私营 快递 创业 设计 游戏 影视 旅游 旅行 直播 中介 家政 装饰 工程 建设 生物 医药 信息 咨询 管理 人力 资源".split()
-)
-_GENERIC_AFTER_CITY = ("公司", "工厂", "学校", "酒店", "宾馆", "超市", "医院", "幼儿园", "小学", "中学", "高中", "大学")
-_NAME_TAGS = (
-    "nr",
-    "ns",
-    "nt",
-    "nz",
-    "n",
-    "ng",
-    "nrt",
-    "nrfg",
-    "s",
-    "j",
-    "a",
-    "ag",
-    "vn",
-    "v",
-    "vg",
-    "t",
-    "f",
-    "x",
-    "m",
-    "z",
-    "b",
-    "i",
-    "l",
-)
-_OWN_TAGS = ("nr", "nrt", "nrfg", "ns", "nz", "s")
+_HEAD = re.compile(rf"(?:{_HEAD_WORDS})$")
+#: heads before which any word that is no modifier is a name; before the others it must be tagged as one
+_STRICT = re.compile("(?:中学|小学|幼儿园|有限公司|集团|事务所|.厂|派出所|监狱|养老院|福利院)$")
+_ORDINAL = re.compile(r"第[一二三四五六七八九十\d]+")
+_KINDS_OF_ANYWHERE = ("公司", "厂", "医院", "幼儿园", "小学", "中学", "高中", "初中", "大学", "银行", "法院", "工作室")
 
 
-def _institutions(words: list[Word]) -> Iterator[Span]:
+def _institutions(words: Sequence[Word]) -> Iterator[Span]:
     for i, word in enumerate(words):
-        if word.tag == "nt" and len(word.text) > 3:
-            yield "institution", word.start, word.stop
-            continue
-        head = re.fullmatch(rf"([\u4e00-\u9fff]{{2,}}?){_HEADS}|{_HEADS}", word.text)
+        head = _HEAD.search(word.text)
         if head is None:
             continue
+        rest = word.text[: head.start()]
+        is_own = len(rest) > 1 and rest not in _lists().modifiers and not _is_city(rest)
         first = _name_start(words, i)
-        if head[1] and word.tag in _OWN_TAGS and head[1] not in _MODIFIERS:  # one word: 阳光养老院/nr
-            first = min(first, i) if first is not None else i
+        if first is None and is_own and word.tag in ("nt", *_OWN_TAGS):  # one word: 阳光养老院/nr, 哈佛大学/nt
+            first = i
         if first is not None:
             yield "institution", words[first].start, word.stop
 
 
-def _name_start(words: list[Word], head: int) -> int | None:
-    """Index of the first word of an institution's own name before its head, or None for a mere kind of institution."""
-    first, own = head, False
-    for i in range(head - 1, max(head - 5, -1), -1):
+def _name_start(words: Sequence[Word], head: int) -> int | None:
+    """Index of the first word of an institution's own name before its head; None where it is a mere kind."""
+    first, is_ordinal = head, False
+    for i in range(head - 1, max(head - 6, -1), -1):
         word = words[i]
-        is_modifier = word.text in _MODIFIERS or re.fullmatch(r"第[一二三四五六七八九十]+", word.text)
-        if is_modifier or re.fullmatch(_HEADS, word.text):
-            first, own = i, own or word.text.startswith("第")
+        if _ORDINAL.fullmatch(word.text) or word.text in _lists().modifiers or _HEAD.search(word.text):
+            first, is_ordinal = i, is_ordinal or word.text.startswith("第")
             continue
-        if word.tag in _OWN_TAGS and len(word.text) > 1 and not (word.tag == "ns" and _is_city(word.text)):
-            first, own = i, True
-        elif word.tag == "ns" and words[head].text not in _GENERIC_AFTER_CITY:
-            first, own = i, True
+        if word.tag in _OWN_TAGS and len(word.text) > 1:
+            is_anywhere = words[head].text.endswith(_KINDS_OF_ANYWHERE) and first == head
+            return first if is_ordinal else None if _is_city(word.text) and is_anywhere else i
+        is_named = _STRICT.search(words[head].text) is not None or first < head
+        if is_named and len(word.text) == 2 and word.tag in ("n", "nz", "l", "nrt"):
+            return i
+        before = words[i - 1] if i else None
+        if is_named and before and _is_piece(word) and _is_piece(before):  # 远/a 帆/n 科技
+            return i - 1
         break
-    return first if own else None
+    return first if is_ordinal else None
+
+
+def _is_piece(word: Word) -> bool:
+    return len(word.text) == 1 and word.tag in ("a", "ag", "n", "ng", "g", "j", "nr", "nz", "vg", "ns")
 
 
 def _is_city(name: str) -> bool:
-    return name in _CITIES or name.removesuffix("市").removesuffix("省") in _CITIES
-
-
-_CITIES = frozenset(
-    "中国 美国 英国 日本 韩国 法国 德国 加拿大 澳大利亚 澳洲 新加坡 欧洲 亚洲 非洲 香港 澳门 台湾 北京 上海 天津 重庆 广州 深圳 成都 杭州 武汉 西安 "
-    "南京 苏州 长沙 郑州 青岛 沈阳 大连 厦门 福州 济南 宁波 合肥 昆明 哈尔滨 长春 石家庄 太原 南昌 贵阳 南宁 海口 三亚 兰州 银川 西宁 拉萨 "
-    "乌鲁木齐 呼和浩特 无锡 东莞 佛山 珠海 温州 大理 丽江 桂林 四川 广东 浙江 江苏 山东 河南 河北 湖南 湖北 福建 江西 安徽 云南 贵州 广西 "
-    "海南 陕西 山西 甘肃 青海 新疆 西藏 宁夏 内蒙古 辽宁 吉林 黑龙江".split()
-)
+    return name.removesuffix("市").removesuffix("省") in _lists().cities
 
 
 # ---- addresses
 
-_HAN = r"[\u4e00-\u9fff]"
 _NUMBERED = re.compile(rf"({_HAN}{{1,6}}?(?:路|街|大道|巷|胡同|弄|道|里))\d{{1,5}}(?:号|弄)")
 _BUILDING = re.compile(
-    r"\d{1,3}(?:栋|幢|座|号楼)(?:\d{1,2}单元)?(?:\d{3,4}室?)?|[A-Z]座\d{3,4}|\d{1,2}单元\d{3,4}|\d{3,4}室"
+    r"\d{1,3}(?:栋|幢|号楼)(?:\d{1,2}单元)?(?:\d{3,4}室?)?|[A-Z]座\d{3,4}|\d{1,2}单元\d{3,4}|(?<!\d)\d{3,4}室"
 )
-_ESTATE = re.compile(rf"({_HAN}{{2,6}}?)(?:小区|花园|公寓|名苑|花苑|新村|家园|大厦|广场|工业园|社区|别墅)")
 _VILLAGE = re.compile(rf"{_HAN}{{2,3}}[镇乡县区]{_HAN}{{2,4}}(?:村|街道|屯|庄|镇)")
-_STREET_END = re.compile(r"(?:路|街|大道|巷|胡同|街道)$")
-_NO_STREET = frozenset(
-    "马路 公路 铁路 高速公路 道路 小路 大路 山路 一路 走路 出路 思路 套路 心路 后路 前路 退路 路 街 大街 逛街 街道 老街 小巷 小街 步行街 商业街 "
-    "人生路 回家路 半路 弯路 网路 电路 线路 顺路 同路 上路 迷路 绕路 赶路 生路 死路 绝路 活路 末路 歧路 这条路 那条路 条路 条街 的路 红毯 一条街".split()
-)
+_STREET = re.compile("(?:路|街|大道|巷|胡同|街道)$")
+_STREET_ALONE = re.compile("[东西南北中]?(?:路|街|大道|巷|胡同|街道)")
+_ESTATE = re.compile("小区|花园|公寓|名苑|花苑|新村|家园|大厦|工业园|别墅")
 
 
-def _addresses(text: str, words: list[Word]) -> Iterator[Span]:
+def _addresses(text: str, words: Sequence[Word]) -> Iterator[Span]:
     starts = {w.start for w in words}
-    for found in _NUMBERED.finditer(text):
-        yield "address", *found.span()
-    for found in _BUILDING.finditer(text):
-        yield "address", *found.span()
+    for pattern in (_NUMBERED, _BUILDING):
+        for found in pattern.finditer(text):
+            yield "address", *found.span()
     for found in _VILLAGE.finditer(text):
         if found.start() in starts:
             yield "address", *found.span()
     for i, word in enumerate(words):
-        before = words[i - 1] if i else None
-        own = before is not None and before.tag in _OWN_TAGS and not _is_city(before.text)
-        if (
-            _STREET_END.search(word.text)
-            and word.text not in _NO_STREET
-            and word.tag in _OWN_TAGS
-            and len(word.text) > 2
-        ):
+        is_street = _STREET.search(word.text) is not None and len(word.text) > 2 and word.tag in _OWN_TAGS
+        if is_street and word.text not in _lists().not_streets:
             yield "address", word.start, word.stop
-        elif before and own and re.fullmatch(r"(?:[东西南北中]?(?:路|街|大道|巷|胡同|街道))", word.text):
-            yield "address", before.start, word.stop
-        elif before and own and _ESTATE.fullmatch("某某" + word.text):
-            yield "address", before.start, word.stop
+        first = _estate_start(words, i)
+        if first is not None and (_STREET_ALONE.fullmatch(word.text) or _ESTATE.fullmatch(word.text)):
+            yield "address", words[first].start, word.stop
+
+
+def _estate_start(words: Sequence[Word], head: int) -> int | None:
+    """Index of the word that names a street or an estate, before its head (里 and 苑 may stand between)."""
+    first = head - 2 if head > 1 and words[head - 1].text in ("里", "苑", "园", "湾") else head - 1
+    if first < 0 or words[first].tag not in _OWN_TAGS or len(words[first].text) < 2:
+        return None
+    return None if _is_city(words[first].text) else first
