@@ -36,6 +36,8 @@ def test_raw_dialogs_become_a_report(tiny_model_dir, tmp_path, capsys, monkeypat
             "0.5",
             "--validation-share",
             "0.3",
+            "--duplicate-bands",
+            "0",
         ]
     )
     report = json.loads(capsys.readouterr().out)
@@ -43,7 +45,7 @@ def test_raw_dialogs_become_a_report(tiny_model_dir, tmp_path, capsys, monkeypat
     assert report["kept"] == 12
 
     config = {
-        "model": str(tiny_model_dir), "data": ["corpus/train.jsonl"], "validation": ["corpus/validation.jsonl"],
+        "model": str(tiny_model_dir), "data": ["corpus/train"], "validation": ["corpus/validation"],
         "dtype": "float32", "lora": {"r": 4, "target_modules": ["q_proj", "v_proj"]},
         "training": {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 0.001, "disable_tqdm": True},
     }  # fmt: skip

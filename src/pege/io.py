@@ -113,10 +113,10 @@ def as_object(row: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_rows(path: Path | str, model: type[Row], *, quarantine: Quarantine | None = None) -> Iterator[Row]:
-    """Read and check the rows of one file.
+    """Read and check the rows of one file, or of all files of a folder in the order of their names.
 
     Args:
-        path: JSONL (plain, .gz, .zst) or Parquet.
+        path: JSONL (plain, .gz, .zst) or Parquet, or a folder of such.
         model: the pydantic model of a row. A model with an empty ``id`` gets one from file and line.
         quarantine: where bad rows go; without it the first bad row is an error.
 
@@ -124,6 +124,10 @@ def read_rows(path: Path | str, model: type[Row], *, quarantine: Quarantine | No
         InputError: no such file; a truncated archive; a bad row where there is no quarantine.
     """
     path = Path(path)
+    if path.is_dir():
+        for part in _parts(path):
+            yield from read_rows(part, model, quarantine=quarantine)
+        return
     stem = path.name.removesuffix(_row_suffix(path))
     for line, value in read_lines(path):
         problem = str(value.what) if isinstance(value, InputError) else None
@@ -140,6 +144,13 @@ def read_rows(path: Path | str, model: type[Row], *, quarantine: Quarantine | No
         if quarantine is None:
             raise InputError(problem, where=f"{path}:{line}", fix="see docs/rows.md")
         quarantine.add(path.name, line, problem, None if isinstance(value, InputError) else value)
+
+
+def _parts(folder: Path) -> list[Path]:
+    parts = sorted(p for p in folder.iterdir() if p.name.endswith(ROW_SUFFIXES) and not p.name.startswith("."))
+    if not parts:
+        raise InputError("holds no rows", where=folder, fix=f"files are named {' or '.join(ROW_SUFFIXES)}")
+    return parts
 
 
 def read_lines(path: Path | str) -> Iterator[RowLine]:

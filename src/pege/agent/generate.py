@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pege.agent.kept import Kept, join, keep
 from pege.dialog import Context, Role
 from pege.errors import InputError
-from pege.agent.kept import Kept, join, keep
 from pege.io import read_yaml
 from pege.models.causal import load_causal
 from pege.models.prompt import encode_dialog

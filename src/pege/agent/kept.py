@@ -28,7 +28,7 @@ def can_keep(cache: Any) -> bool:
     """Whether a cache's columns may be moved: every layer holds all of them as plain keys and values."""
     from transformers.cache_utils import DynamicLayer
 
-    layers = getattr(cache, "layers", None)
+    layers = getattr(cache, "layers", None) or []
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 

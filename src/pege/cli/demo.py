@@ -28,7 +28,7 @@ def demo(*, output: Path = Path("runs/demo")) -> None:
     page = output / "report.html"
     steps: list[tuple[str, Callable[[], None]]] = [
         ("corpus: dialogs that end well, from real conversations", lambda: _corpus(output / "corpus", sizes["corpus"])),
-        ("corpus: raw dialogs", lambda: _corpus(output / "corpus-raw", {"filters": "none", **sizes["raw"]})),
+        ("corpus: raw dialogs", lambda: _corpus(output / "corpus-raw", sizes["raw"])),
         ("training: base-chat, both sides of raw dialogs", lambda: _train("base_chat", output, sizes)),
         ("training: plain NLL", lambda: _train("nll", output, sizes)),
         ("training: PEGE", lambda: _train("pege", output, sizes)),
@@ -44,10 +44,9 @@ def demo(*, output: Path = Path("runs/demo")) -> None:
 
 def _corpus(folder: Path, settings: dict[str, Any]) -> None:
     from pege.corpus import CorpusConfig, build_corpus
-    from pege.emotion import load_emotion_classifier
 
     if not (folder / "report.json").is_file():
-        build_corpus(CorpusConfig(input=("chitchat",), **settings), folder, load_emotion_classifier())
+        build_corpus(CorpusConfig(input=("chitchat",), **settings), folder)
 
 
 def _train(name: str, output: Path, sizes: dict[str, Any]) -> None:
@@ -58,8 +57,8 @@ def _train(name: str, output: Path, sizes: dict[str, Any]) -> None:
     config = TrainConfig.model_validate(
         {
             "model": "base" if name == "base_chat" else str(output / "base_chat"),
-            "data": [str(corpus / "train.jsonl")],
-            "validation": [str(corpus / "validation.jsonl")],
+            "data": [str(corpus / "train")],
+            "validation": [str(corpus / "validation")],
             "dtype": "bfloat16",
             "loss": {"alpha": own.pop("alpha"), "beta": own.pop("beta")},
             "lora": sizes["lora"],

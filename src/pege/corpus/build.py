@@ -1,228 +1,311 @@
-"""Raw dialogs to PosEmoDial-like rows: read, cut, filter, split (sec. 3 of the paper; one process, streaming)."""
+"""The build as a plan on Daft: on one machine, or the same code on a Ray cluster (docs/corpus.md).
+
+    input -> 1 intake -> 2 clean -> 3 shared -> 4 filter -> train, validation, dropped, report.json
+
+Steps 1, 2 and 4 work on one shard at a time, wherever a worker is free; step 3 looks at all shards at once, for
+near-duplicates and for responses that occur too often. A shard that is done is never done again, so that a build that
+was stopped goes on, and ends with the same bytes. This is the only module that imports daft.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
+import functools
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # nothing is sent anywhere
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+
+import daft
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from pege.corpus.filters import cut_windows, end_reason, length_reason, speaker_reason, start_reason, topic_reason
-from pege.corpus.readers import check_row, read_raw
-from pege.dialog import Dialog, Emotion, Utterance
+from pege.corpus.clean_step import Hashing, clean_shard
+from pege.corpus.config import CorpusConfig
+from pege.corpus.duplicates import Linked
+from pege.corpus.filter_step import Classifier, Models, filter_shard, load_models
+from pege.corpus.intake import take_in
+from pege.corpus.output import write_corpus
+from pege.corpus.shards import Step, read_table, write_table
+from pege.corpus.sources import Source, find_sources, read_source
 from pege.errors import InputError
-from pege.io import Quarantine, as_object, start_run, write_json, write_rows
+from pege.io import read_json, read_yaml, start_run, write_json
 
 log = logging.getLogger(__name__)
-_BATCH = 512  # conversations whose utterances are classified together
-
-
-class Classifier(Protocol):
-    """What the emotion filters need."""
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-
-    def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Give (N, 3): p(negative), p(neutral), p(positive)."""
-
-
-class CorpusConfig(BaseModel):
-    """What a corpus depends on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    input: tuple[str, ...]
-    """Files, globs, hf:NAME[:SPLIT], or `chitchat`."""
-    layout: str | None = None
-    """Of the files; guessed from their names unless named."""
-    filters: Literal["posemodial", "none"] = "posemodial"
-    """The paper's filters, or none beside length: for a base-chat."""
-    window: int | None = Field(None, ge=3)
-    """Cut long conversations into sessions of at most so many utterances."""
-    trailing: Literal["drop", "cut"] = "drop"
-    """A dialog that ends with the agent is dropped, as the paper has it, or loses that utterance."""
-    min_utterances: int = Field(3, ge=2)
-    """Of a dialog, at least."""
-    max_utterances: int = Field(30, ge=2)
-    """Of a dialog, at most."""
-    max_chars: int = Field(600, ge=1)
-    """Of one utterance."""
-    start_threshold: float = Field(0.5, ge=0, le=1)
-    """What the likeliest class of the first utterance must exceed (filter 2)."""
-    end_threshold: float = Field(0.9, ge=0, le=1)
-    """What P(positive) of the last utterance must exceed (filter 3)."""
-    validation_share: float = Field(0.05, ge=0, lt=1)
-    """Of the dialogs."""
-    limit: int | None = Field(None, ge=1)
-    """Stop after so many kept dialogs."""
-    seed: int = 0
-    """Of the split."""
+_PASS_ROWS = 4_000_000  # hashes that a query of step 3 holds at once
+Runner = Literal["local", "ray"]
 
 
 def build_corpus(
-    config: CorpusConfig, output: Path | str, classifier: Classifier, *, keep_dropped: bool = False
+    config: CorpusConfig,
+    output: Path | str,
+    *,
+    runner: Runner = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    keep_dropped: bool = False,
+    classifier: Classifier | None = None,
 ) -> dict[str, Any]:
-    """Build a corpus folder: ``train.jsonl``, ``validation.jsonl``, ``report.json``, and what was refused.
+    """Build a corpus folder (docs/corpus.md); stopped at any moment, the same call goes on.
 
     In the report ``input = kept + dropped + quarantined``, counted in sessions: a conversation that was cut counts as
     its sessions, or as one where none was found (``no-session``).
 
+    Args:
+        config: what the rows depend on.
+        output: the folder: ``train/*.parquet``, ``validation/*.parquet``, ``dropped/*.parquet``, ``report.json``.
+        runner: ``local``, or ``ray``, whose workers must see the folder under the same path.
+        address: of the Ray cluster; one on this machine unless named.
+        workers: processes; one a core unless named; with 1 it is this one. The rows do not depend on it.
+        keep_dropped: whether the dropped ones keep their texts.
+        classifier: of emotion, in place of the config's; then one process does it all.
+
+    Returns:
+        The report.
+
     Raises:
-        InputError: nothing to read, nothing kept.
+        InputError: nothing to read, nothing kept, a folder of another config.
     """
-    folder = start_run(Path(output), config.model_dump(mode="json"), packages=("torch",))
-    sides: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
-    dropped: list[dict[str, Any]] = []
-    reasons: Counter[str] = Counter()
-    n_kept = 0
-    with Quarantine(folder / "quarantine.jsonl") as quarantine:
-        dialogs = _read_dialogs(config, quarantine)
-        progress = tqdm(total=config.limit, unit="dialog", desc="kept" if config.limit else "read")
-        for batch in iter(lambda: list(itertools.islice(dialogs, _BATCH)), []):
-            kept_before = n_kept
-            for dialog, reason in _sessions(batch, config, classifier):
-                if n_kept == config.limit:
-                    break
-                if reason is None:
-                    sides[side_of(dialog.id, config)].append(as_object(dialog))
-                    n_kept += 1
-                else:
-                    reasons[reason] += 1
-                    if keep_dropped:
-                        dropped.append({**as_object(dialog), "reason": reason})
-            progress.update(n_kept - kept_before if config.limit else len(batch))
-            if n_kept == config.limit:
-                break
-        progress.close()
-        n_quarantined = quarantine.n_rows
-    if not n_kept:
-        raise InputError(f"no dialog was kept ({dict(reasons)})", where=folder, fix="loosen the filters")
-    for side, rows in sides.items():
-        write_rows(folder / f"{side}.jsonl", rows)
-    if keep_dropped:
-        write_rows(folder / "dropped.jsonl", dropped)
-    report = {
-        "input": n_kept + sum(reasons.values()) + n_quarantined,
-        "kept": n_kept,
-        "dropped": dict(reasons.most_common()),
-        "quarantined": n_quarantined,
-        "train": len(sides["train"]),
-        "validation": len(sides["validation"]),
-        "classifier": classifier.name,
-    }
-    write_json(folder / "report.json", report)
+    folder = Path(output)
+    wanted = config.model_dump(mode="json") | {"keep_dropped": keep_dropped}
+    if _is_done(folder, wanted):
+        log.info("%s is done; name another --output to build again", folder)
+        return dict(read_json(folder / "report.json"))
+    sources = find_sources(config.input, layout=config.layout, listing=_remote_files)
+    start_run(folder, wanted, packages=("daft", "pyarrow", "torch"))
+    plan = _Plan(folder / "work", config, sources, classifier, 1 if classifier else workers or os.cpu_count() or 1)
+    _use_runner(runner, address)
+    plan.run_all()
+    names = {"classifier": plan.models.emotion().name}
+    report = write_corpus(
+        folder, config, plan.taken, plan.cleaned, plan.filtered, keep_dropped=keep_dropped, names=names
+    )
+    shutil.rmtree(folder / "work")
     return report
 
 
-def _read_dialogs(config: CorpusConfig, quarantine: Quarantine) -> Iterator[Dialog]:
-    for file, line, raw in read_raw(config.input, layout=config.layout):
-        dialog = check_row(raw, file, line)
-        if isinstance(dialog, InputError):
-            quarantine.add(file, line, dialog.what, None if isinstance(raw, InputError) else raw)
-        elif config.trailing == "cut" and len(dialog.messages) > 1 and dialog.messages[-1].role == "assistant":
-            yield dialog.model_copy(update={"messages": dialog.messages[:-1]})
-        else:
-            yield dialog
+def _is_done(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a build is finished.
 
-
-def _sessions(
-    dialogs: list[Dialog], config: CorpusConfig, classifier: Classifier
-) -> Iterator[tuple[Dialog, str | None]]:
-    """Give each session of some conversations, with a reason where it is dropped, its emotion where it is kept."""
-    pieces = list(_cut(dialogs, config, classifier)) if config.window else [(d, None) for d in dialogs]
-    waiting: list[Dialog] = []
-    for dialog, reason in pieces:
-        reason = reason or _cheap_reason(dialog, config)
-        if reason:
-            yield dialog, reason
-        else:
-            waiting.append(dialog)
-    if not waiting:
-        return
-    first = _emotions(classifier, [d.texts[0] for d in waiting])
-    last = _emotions(classifier, [d.texts[-1] for d in waiting])
-    for dialog, start, end in zip(waiting, first, last, strict=True):
-        reason = None
-        if config.filters == "posemodial":
-            reason = start_reason(start, threshold=config.start_threshold) or end_reason(
-                end, threshold=config.end_threshold
-            )
-        yield dialog.model_copy(update={"emotion": start}), reason
-
-
-def _cheap_reason(dialog: Dialog, config: CorpusConfig) -> str | None:
-    reason = length_reason(
-        dialog,
-        min_utterances=config.min_utterances,
-        max_utterances=config.max_utterances,
-        max_chars=config.max_chars,
-    )
-    if reason or config.filters == "none":
-        return reason
-    return speaker_reason(dialog) or topic_reason(dialog)
-
-
-def _cut(dialogs: list[Dialog], config: CorpusConfig, classifier: Classifier) -> Iterator[tuple[Dialog, str | None]]:
-    texts = [t for d in dialogs for t in d.texts]
-    if config.filters == "posemodial":
-        ends_well = (classifier.predict(texts)[:, 2] > config.end_threshold).tolist()
-    else:
-        ends_well = [True] * len(texts)
-    place = 0
-    for dialog in dialogs:
-        n = len(dialog.messages)
-        window = config.window or n
-        shortest = config.min_utterances if config.filters == "posemodial" else window - (window + 1) % 2
-        spans = cut_windows(n, ends_well[place : place + n], window=window, min_utterances=shortest)
-        place += n
-        if not spans:
-            yield dialog, "no-session"
-        for k, (start, stop) in enumerate(spans):
-            messages = tuple(
-                Utterance(role="assistant" if (i - start) % 2 else "user", content=dialog.messages[i].content)
-                for i in range(start, stop)
-            )
-            yield dialog.model_copy(update={"id": f"{dialog.id}#{k}", "messages": messages}), None
-
-
-def _emotions(classifier: Classifier, texts: Sequence[str]) -> list[Emotion]:
-    return [
-        Emotion(negative=round(n, 4), neutral=round(z, 4), positive=round(p, 4))
-        for n, z, p in classifier.predict(texts).tolist()
-    ]
-
-
-def side_of(dialog_id: str, config: CorpusConfig) -> str:
-    """Give ``train`` or ``validation`` by a hash of the conversation's id: sessions of one never part."""
-    digest = hashlib.sha256(f"{config.seed}|{dialog_id.partition('#')[0]}".encode()).digest()
-    return "validation" if int.from_bytes(digest[:4]) / 2**32 < config.validation_share else "train"
-
-
-def corpus_stats(dialogs: Iterable[Dialog]) -> dict[str, Any]:
-    """Sessions and utterances by starting emotion (Table 2 of the paper)."""
-    sessions: Counter[str] = Counter()
-    utterances: Counter[str] = Counter()
-    for dialog in dialogs:
-        emotion = dialog.emotion
-        start = (
-            "unknown"
-            if emotion is None
-            else max(("negative", "neutral", "positive"), key=lambda c: getattr(emotion, c))
+    Raises:
+        InputError: the folder is another config's.
+    """
+    if not (folder / "config.yaml").is_file():
+        return False
+    there, here = read_yaml(folder / "config.yaml"), yaml.safe_load(yaml.safe_dump(wanted))
+    different = [k for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
+    if different:
+        raise InputError(
+            f"is a corpus with another {', '.join(different)}", where=folder, fix="name another --output, or delete it"
         )
-        sessions[start] += 1
-        utterances[start] += len(dialog.messages)
-    return {
-        "sessions": dict(sessions),
-        "utterances": dict(utterances),
-        "n_sessions": sum(sessions.values()),
-        "n_utterances": sum(utterances.values()),
-    }
+    return (folder / "report.json").is_file()
+
+
+def _use_runner(runner: Runner, address: str | None) -> None:
+    if runner == "local":
+        if daft.get_or_infer_runner_type() != "native":
+            daft.set_runner_native()
+        return
+    try:
+        import ray  # noqa: F401
+    except ImportError as e:
+        raise InputError("ray is not installed", fix="pip install 'pege[ray]'") from e
+    try:
+        daft.set_runner_ray(address, noop_if_initialized=True)
+    except ConnectionError as e:
+        raise InputError(f"no Ray cluster answers ({e})", where=address, fix="name its address, or none") from e
+
+
+def _remote_files(pattern: str) -> list[str]:
+    """List what a remote address or glob names, as Daft reads it: s3://, gs://, hf://, https://."""
+    try:
+        return sorted(daft.from_glob_path(pattern).to_pydict()["path"])
+    except (FileNotFoundError, OSError, daft.exceptions.DaftCoreException) as e:
+        raise InputError(f"cannot be listed ({e})", where=pattern, fix="check address and credentials") from e
+
+
+class _Plan:
+    """The four steps and where their shards lie."""
+
+    def __init__(
+        self, work: Path, config: CorpusConfig, sources: list[Source], classifier: Classifier | None, workers: int
+    ) -> None:
+        self.config, self.sources, self.classifier, self.workers = config, sources, classifier, workers
+        self.taken, self.cleaned = Step(work / "1-intake"), Step(work / "2-clean")
+        self.shared, self.filtered = work / "3-shared", Step(work / "4-filter")
+
+    @functools.cached_property
+    def models(self) -> Models:
+        """Loaded in the process that asks, and no sooner: a plan travels to the workers."""
+        return load_models(self.config, emotion=self.classifier)
+
+    def run_all(self) -> None:
+        """Run what is not done yet."""
+        whole = self.taken.folder / "whole"
+        if not whole.is_file():  # an input's shards are known only once it was read to its end
+            self._work("intake", [s.name for s in self.sources])
+            write_json(whole, [s.name for s in self.sources])
+        shards = self.taken.shards()
+        self._work("clean", [s for s in shards if not self.cleaned.is_done(s)])
+        if not (self.shared / "done").is_file():
+            self._share(shards)
+        self._work("filter", [s for s in shards if not self.filtered.is_done(s)])
+
+    def _work(self, step: str, names: list[str]) -> None:
+        """Run a step's shards side by side, with a bar that knows the time left."""
+        if not names:
+            return
+        with tqdm(total=len(names), desc=step, unit="shard") as bar:
+            n_rows = 0
+            for n in self._side_by_side(step, names):
+                n_rows += n
+                bar.set_postfix(dialogs=n_rows)
+                bar.update()
+
+    def _side_by_side(self, step: str, names: list[str]) -> Iterator[int]:
+        """Do shards wherever a worker is free; give the conversations of each as it is done."""
+        n_workers = min(self.workers, len(names))
+        if n_workers == 1:
+            yield from (self.do(step, name) for name in names)
+            return
+        worker_class = daft.cls(_Worker, use_process=True, max_concurrency=n_workers)
+        worker = worker_class(step, self, max(1, (os.cpu_count() or 1) // n_workers))
+        frame = daft.from_pydict({"name": names})
+        frame = frame.into_partitions(len(names)) if _is_ray() else frame.into_batches(1)
+        rows = frame.select(worker(frame["name"]).alias("rows")).iter_rows(results_buffer_size=None)
+        yield from (row["rows"] for row in rows)
+
+    def _share(self, shards: list[str]) -> None:
+        """Step 3: what only all shards together show."""
+        columns = [f"band_{k}" for k in range(self.config.duplicate_bands)]
+        files = [str(self.cleaned.path(s, "bands")) for s in shards]
+        full = [f for f in files if read_table(Path(f), []).num_rows]
+        linked = Linked()
+        for column in tqdm(columns, desc="near-duplicates", unit="band") if full else ():
+            for first, other in _same_hash(full, column):
+                linked.join(first, other)
+        others = linked.others()
+        ids = self._ids(shards, set(others.values()))
+        by_shard: dict[str, list[str]] = {s: [] for s in shards}
+        for key in others:
+            by_shard[key.rpartition("-")[0]].append(key)
+        for shard, keys in by_shard.items():
+            of = pa.array([ids[others[k]] for k in keys], pa.string())
+            write_table(pa.table({"key": pa.array(keys, pa.string()), "of": of}), self.shared / f"{shard}.parquet")
+        files = [str(self.cleaned.path(s, "responses")) for s in shards]
+        frequent = _frequent([f for f in files if read_table(Path(f)).num_rows], self.config.max_response_count)
+        write_table(pa.table({"hash": pa.array(frequent)}), self.shared / "frequent.parquet")
+        write_json(self.shared / "done", {"near_duplicates": len(others), "frequent_responses": len(frequent)})
+
+    def _ids(self, shards: list[str], keys: set[str]) -> dict[str, str]:
+        """Ids of some dialogs by their keys."""
+        wanted = pa.array(sorted(keys), pa.string())
+        found: dict[str, str] = {}
+        for shard in shards if len(wanted) else ():
+            table = read_table(self.cleaned.path(shard, "conversations"), ["key", "id"])
+            chosen = table.filter(pc.is_in(table.column("key"), wanted)).to_pydict()
+            found |= dict(zip(chosen["key"], chosen["id"], strict=True))
+        return found
+
+    def do(self, step: str, name: str) -> int:
+        """Do one shard of a step; give its number of conversations."""
+        if step == "intake":
+            source = next(s for s in self.sources if s.name == name)
+            rows = read_source(source, opening=_open_remote)
+            names = take_in(rows, self.taken, name, shard_rows=self.config.shard_rows, limit=self.config.limit)
+            return sum(int(c["conversations"]) for c in self.taken.counts(names))
+        if step == "clean":
+            table = read_table(self.taken.path(name, "conversations"))
+            tables, counts = clean_shard(table, self.config, HASHING)
+            self.cleaned.write(name, tables, counts)
+            return len(table)
+        table = read_table(self.cleaned.path(name, "conversations"))
+        others = read_table(self.shared / f"{name}.parquet").to_pydict()
+        frequent = read_table(self.shared / "frequent.parquet").column("hash").to_numpy()
+        duplicate_of = dict(zip(others["key"], others["of"], strict=True))
+        tables, counts = filter_shard(table, duplicate_of, frequent, self.config, self.models, HASHING)
+        self.filtered.write(name, tables, counts)
+        return len(table)
+
+
+class _Worker:
+    """A process that does shards of a step."""
+
+    def __init__(self, step: str, plan: _Plan, n_threads: int) -> None:
+        self.step, self.plan = step, plan
+        pa.set_cpu_count(n_threads)
+        if step == "filter":
+            import torch
+
+            torch.set_num_threads(n_threads)
+
+    @daft.method.batch(return_dtype=daft.DataType.int64(), batch_size=1)  # type: ignore[untyped-decorator]
+    def __call__(self, names: daft.Series) -> list[int]:
+        return [self.plan.do(self.step, name) for name in names.to_pylist()]
+
+
+def _is_ray() -> bool:
+    return bool(daft.get_or_infer_runner_type() == "ray")
+
+
+def _open_remote(path: str) -> Any:
+    """Open a remote file for reading bytes."""
+    return daft.open_file(path, "rb")
+
+
+# ---- hashes and queries
+
+
+def _hash_texts(texts: pa.Array) -> NDArray[np.uint64]:
+    found: NDArray[np.uint64] = daft.Series.from_arrow(texts).hash().to_arrow().to_numpy(zero_copy_only=False)
+    return found
+
+
+def _minhash(texts: pa.Array, n_hashes: int, ngram: int, seed: int) -> NDArray[np.uint32]:
+    found = daft.Series.from_arrow(texts).minhash(n_hashes, ngram, seed + 1, "xxhash3_64").to_arrow()
+    flat: NDArray[np.uint32] = found.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(texts), n_hashes)
+
+
+HASHING = Hashing(_hash_texts, _minhash)
+
+
+def _same_hash(files: list[str], column: str) -> Iterator[tuple[str, str]]:
+    """Give (first key, other key) of dialogs with the same hash, pass by pass over the range of hashes."""
+    frame = daft.read_parquet(files).select(daft.col("key"), daft.col(column).alias("hash"))
+    for part in _passes(frame):
+        groups = part.groupby("hash").agg(
+            daft.col("key").min().alias("first"), daft.col("key").count().alias("n_dialogs")
+        )
+        groups = groups.where(daft.col("n_dialogs") > 1).select("hash", "first")
+        pairs = part.join(groups, on="hash").where(daft.col("key") != daft.col("first")).select("first", "key")
+        found = pairs.sort("key").to_pydict()
+        yield from zip(found["first"], found["key"], strict=True)
+
+
+def _frequent(files: list[str], max_count: int) -> NDArray[np.uint64]:
+    """Hashes that more than so many dialogs have, in order."""
+    found: list[NDArray[np.uint64]] = [np.zeros(0, dtype=np.uint64)]
+    if files:
+        for part in _passes(daft.read_parquet(files)):
+            counts = part.groupby("hash").agg(daft.col("hash").count().alias("n_dialogs"))
+            often = counts.where(daft.col("n_dialogs") > max_count).select("hash").to_arrow()
+            found.append(often.column("hash").to_numpy().astype(np.uint64))
+    return np.sort(np.concatenate(found))
+
+
+def _passes(frame: daft.DataFrame) -> Iterable[daft.DataFrame]:
+    """Parts of a frame by their hashes, each small enough to be grouped in memory."""
+    n_passes = -(-frame.count_rows() // _PASS_ROWS)
+    if n_passes == 1:
+        return [frame]
+    return (frame.where(daft.col("hash") % n_passes == k) for k in range(n_passes))
