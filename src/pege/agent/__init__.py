@@ -17,7 +17,7 @@ def load_agent(
     *,
     role: Role = "assistant",
     generation: dict[str, Any] | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "fast",
     api_key: str | None = None,
     keep_cache: bool = False,
 ) -> Agent:

@@ -14,7 +14,7 @@ from pege.agent.kept import Kept, join, keep
 from pege.dialog import Context, Role
 from pege.errors import InputError
 from pege.io import read_yaml
-from pege.models.causal import load_causal
+from pege.models.causal import fast_dtype, load_causal
 from pege.models.prompt import encode_dialog
 from pege.words import guess_language
 
@@ -134,10 +134,12 @@ def load_local_agent(
     *,
     role: Role = "assistant",
     generation: dict[str, Any] | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "fast",
     keep_cache: bool = False,
 ) -> LocalAgent:
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
+
+    The dtype ``fast`` is this machine's, see `pege.models.causal.fast_dtype`.
 
     Raises:
         InputError: no such model; a name that GenerationConfig does not know.
@@ -148,7 +150,7 @@ def load_local_agent(
     unknown = [n for n in generation or {} if n not in known]
     if unknown:
         raise InputError(f"unknown generation setting {unknown[0]!r}", fix="see transformers.GenerationConfig")
-    model, tokenizer = load_causal(spec, dtype=dtype)
+    model, tokenizer = load_causal(spec, dtype=fast_dtype() if dtype == "fast" else dtype)
     run = read_yaml(Path(spec) / "config.yaml") if (Path(spec) / "config.yaml").is_file() else {}
     return LocalAgent(
         str(spec),

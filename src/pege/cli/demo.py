@@ -50,19 +50,21 @@ def _corpus(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _train(name: str, output: Path, sizes: dict[str, Any]) -> None:
+    from pege.models.causal import fast_dtype
     from pege.training import TrainConfig, run_training
 
     own = dict(sizes[name])
+    dtype = fast_dtype()
     corpus = output / ("corpus-raw" if name == "base_chat" else "corpus")
     config = TrainConfig.model_validate(
         {
             "model": "base" if name == "base_chat" else str(output / "base_chat"),
             "data": [str(corpus / "train")],
             "validation": [str(corpus / "validation")],
-            "dtype": "bfloat16",
+            "dtype": dtype,
             "loss": {"alpha": own.pop("alpha"), "beta": own.pop("beta")},
             "lora": sizes["lora"],
-            "training": sizes["training"] | {"learning_rate": own.pop("learning_rate")},
+            "training": sizes["training"] | {"learning_rate": own.pop("learning_rate"), "bf16": dtype == "bfloat16"},
             **own,
         }
     )

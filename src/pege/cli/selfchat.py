@@ -23,7 +23,7 @@ def selfchat(
     top_k: int | None = None,
     top_p: float | None = None,
     max_new_tokens: int | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "fast",
 ) -> None:
     """Let a candidate agent talk with a plain user model, many dialogs side by side.
 
@@ -42,7 +42,7 @@ def selfchat(
         top_k: of generation, both sides.
         top_p: of generation, both sides.
         max_new_tokens: of generation, both sides.
-        dtype: of the weights.
+        dtype: of the weights: fast (bfloat16 where the machine multiplies it in hardware), auto, float32, bfloat16.
     """
     from pege.agent import load_agent
     from pege.emotion import load_emotion_classifier

@@ -75,6 +75,14 @@ def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None
     return model, tokenizer
 
 
+def fast_dtype() -> str:
+    """Give ``bfloat16`` where this machine multiplies it in hardware (a GPU, AMX), else ``float32``."""
+    import torch
+
+    has_amx = torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if has_amx or torch.cuda.is_available() else "float32"
+
+
 def resolve_model(name: str | Path, *, cache_dir: Path | None = None) -> str:
     """Give the folder or hub name that ``from_pretrained`` takes; converts ``base`` the first time.
 
