@@ -26,8 +26,8 @@ _FULL_WIDTH = r"[０-９Ａ-Ｚａ-ｚ＠．：＋－＿＃]"
 def has_phone(texts: pa.StringArray) -> pa.BooleanArray:
     """Whether each text holds a telephone number, as one of China, the US, Britain, India or Australia writes it.
 
-    A number counts where the plan of its country knows it, or where the text speaks of a telephone and its length
-    is possible. A year, a price, a score, a time or a date is none.
+    A number counts where the plan of its country knows it, or where its length is possible and the text speaks of a
+    telephone or the number starts with "+". A year, a price, a score, a time or a date is none.
 
     Args:
         texts: (N,) utterances; a null is no hit.
@@ -160,7 +160,7 @@ def _is_phone(text: str) -> bool:
         if _AMOUNT.match(found.string, found.end()):
             continue
         number = found.group()
-        if _is_assigned(number, lang) or (speaks_of_it and _is_possible(number, lang)):
+        if _is_assigned(number, lang) or ((speaks_of_it or "+" in number) and _is_possible(number, lang)):
             return True
     return False
 
