@@ -71,3 +71,18 @@ def test_join_keeps_what_prompts_share_and_moves_its_columns():
     assert mask.tolist() == [[1, 1, 1, 1, 1], [0, 1, 1, 0, 1]]
     assert joined.layers[0].keys[:, 0, :, 0].tolist() == [[0, 1, 3], [0, 1, 2]]
     assert joined.layers[0].values[0, 0, :, 0].tolist() == [0, 10, 30]
+
+
+def test_a_growing_layer_holds_what_the_librarys_own_holds():
+    from transformers.cache_utils import DynamicLayer
+
+    ours, theirs = kept.GrowingLayer(), DynamicLayer()
+    generator = torch.Generator().manual_seed(0)
+    for k, n in enumerate((5, 1, 1, 90, 1, 3, 200, 1)):
+        new = [torch.randn(2, 3, n, 4, generator=generator) for _ in range(2)]
+        for a, b in zip(ours.update(*new), theirs.update(*new), strict=True):
+            assert torch.equal(a, b)
+        if k == 4:  # columns moved from outside, as `join` does
+            for layer in (ours, theirs):
+                layer.keys, layer.values = layer.keys[:, :, 3:40].clone(), layer.values[:, :, 3:40].clone()
+    assert ours.get_seq_length() == theirs.get_seq_length()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pege.agent.kept import Kept, join, keep
+from pege.agent.kept import Kept, join, keep, new_cache
 from pege.dialog import Context, Role
 from pege.errors import InputError
 from pege.io import read_yaml
@@ -89,7 +89,7 @@ class LocalAgent:
         kept = self._kept if keep_cache else None
         input_ids, mask, cache = join(kept, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
-        out = self._sample(inputs, stop_ids, seed, cache=cache)
+        out = self._sample(inputs, stop_ids, seed, cache=new_cache(self.model) if cache is None else cache)
         if keep_cache:
             self._kept = keep(out.cache, out.sequences, mask, stop_ids)
         ids = out.sequences[:, input_ids.shape[1] :]  # (B, new)

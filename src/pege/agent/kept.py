@@ -7,6 +7,61 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+_SPARE_COLUMNS = 64  # room made at once
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of a layer in a buffer with room to spare: a new token is written, nothing is copied.
+
+    The library's own layer concatenates, which copies all keys and values at every token.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write new columns, (B, heads, n, D); give all of them."""
+        n_old, n_new = self.get_seq_length(), key_states.shape[2]
+        n_all = n_old + n_new
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if self._room is None or not self._holds(n_all):
+            self._room = (_with_room(key_states, self.keys, n_old), _with_room(value_states, self.values, n_old))
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, n_old:n_all] = states
+        self.keys, self.values = (room[:, :, :n_all] for room in self._room)
+        return self.keys, self.values
+
+    def _holds(self, n_columns: int) -> bool:
+        """Whether the buffer has room, and still is what ``keys`` looks into: others may have replaced them."""
+        return (
+            self._room is not None
+            and n_columns <= self._room[0].shape[2]
+            and self.keys.data_ptr() == self._room[0].data_ptr()
+            and self.keys.shape[0] == self._room[0].shape[0]
+        )
+
+
+def _with_room(like: Tensor, old: Tensor, n_old: int) -> Tensor:
+    """A buffer for the old columns, the new ones and half as many again."""
+    n = n_old + like.shape[2]
+    room = like.new_empty((like.shape[0], like.shape[1], n + n // 2 + _SPARE_COLUMNS, like.shape[3]))
+    if n_old:
+        room[:, :, :n_old] = old
+    return room
+
+
+def new_cache(model: Any) -> Any:
+    """Give an empty cache for a model, its plain layers as `GrowingLayer`."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 @dataclass
@@ -26,10 +81,8 @@ class Kept:
 
 def can_keep(cache: Any) -> bool:
     """Whether a cache's columns may be moved: every layer holds all of them as plain keys and values."""
-    from transformers.cache_utils import DynamicLayer
-
     layers = getattr(cache, "layers", None) or []
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return bool(layers) and all(type(layer) in (DynamicLayer, GrowingLayer) for layer in layers)
 
 
 def join(kept: Kept | None, prompts: list[list[int]], *, pad_id: int) -> tuple[Tensor, Tensor, Any]:
