@@ -128,7 +128,8 @@ def along(dialogs: dict[tuple[str, int], list[Dialog]]) -> Iterator[str]:
         return lexicon.mean if found is None else found
 
     said = {s: np.array([[[vad(t) for t in d.texts] for d in dialogs[s, k]] for k in SEEDS]) for s in SYSTEMS}
-    yield "| c | f(c) | in Eq. 8 | distance from u1, NLL | PEGE | PEGE - NLL | agent's valence, NLL | PEGE | PEGE - NLL |"
+    shown = ("distance from u1, NLL", "PEGE", "PEGE - NLL", "agent's valence, NLL", "PEGE", "PEGE - NLL")
+    yield f"| c | f(c) | in Eq. 8 | {' | '.join(shown)} |"
     yield "|---|---|---|---|---|---|---|---|---|"
     n_first_half = dialogs["nll", 0][0].n_half
     for j in range(said["nll"].shape[2] // 2):
