@@ -130,6 +130,13 @@ def test_a_number_with_a_wrong_check_digit_is_no_paper(number):
     assert has_id_number(pa.array([f"it is {number}"])).to_pylist() == [False]
 
 
+@pytest.mark.parametrize(
+    "text", ["我的ip是203.0.113.7一直掉线", "护照G12345678过期了", "身份证11010519491231002X丢了", "车牌京A12345挡路了"]
+)
+def test_han_characters_beside_a_number_do_not_hide_it(text):
+    assert has_id_number(pa.array([text])).to_pylist() == [True]
+
+
 @pytest.mark.parametrize("text", ["version 10.0.19.2", "ping 127.0.0.1", "my router is 192.168.1.1"])
 def test_a_version_or_a_local_address_identifies_nobody(text):
     assert has_id_number(pa.array([text])).to_pylist() == [False]

@@ -257,7 +257,7 @@ def _has_mention(text: str) -> bool:
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IP = rf"\b{_OCTET}(?:\.{_OCTET}){{3}}\b|\b(?:[0-9a-f]{{1,4}}:){{7}}[0-9a-f]{{1,4}}\b"
 _PLATE = r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-HJ-NP-Z][·•. ]?[A-HJ-NP-Z0-9]{5,6}"
-_IP_EXACT = re.compile(rf"(?<![\w.])(?:{_IP})(?!\.\d)", re.IGNORECASE)
+_IP_EXACT = re.compile(rf"(?<![\w.])(?:{_IP})(?!\.\d)", re.IGNORECASE | re.ASCII)
 _VERSION = re.compile(
     r"(?:versions?|ver|v|build|release|firmware|版本)(?:\s+is|\s*[:：])?\s*(?:on\s+)?$", re.IGNORECASE
 )
