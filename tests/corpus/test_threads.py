@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pege.corpus.readers import check_row, read_raw
@@ -110,11 +110,13 @@ def brute_force(posts):
     return {f for f in found if not any(f != g and f in g for g in found)}
 
 
+@settings(deadline=None)
 @given(forests())
 def test_sessions_are_the_longest_paths_of_two_people(posts):
     assert paths(posts) == brute_force(posts)
 
 
+@settings(deadline=None)
 @given(forests(), st.randoms())
 def test_the_order_of_the_lines_changes_nothing(posts, rng):
     other = posts.copy()
@@ -124,6 +126,7 @@ def test_the_order_of_the_lines_changes_nothing(posts, rng):
     assert paths(posts) == paths(other)
 
 
+@settings(deadline=None)
 @given(forests())
 def test_a_session_is_a_path_of_two_people_in_the_tree(posts):
     for session in iter_sessions(posts):
@@ -131,6 +134,7 @@ def test_a_session_is_a_path_of_two_people_in_the_tree(posts):
         assert len({p.author for p in session.posts}) == 2
 
 
+@settings(deadline=None)
 @given(forests())
 def test_ids_of_sessions_are_unique(posts):
     sessions = list(iter_sessions(posts))
@@ -144,6 +148,7 @@ def test_ids_that_hold_the_marks_between_ids_stay_apart():
     assert a.id.partition("#")[0] == "t"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.text(max_size=12)), min_size=1, max_size=8))
 def test_merged_text_keeps_all_the_text_and_alternates(tmp_path_factory, said):
     said = [(author, f"x{text}") for author, text in said]

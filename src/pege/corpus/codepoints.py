@@ -158,6 +158,7 @@ def classes() -> NDArray[np.uint8]:
     for ranges, bit in ((_HAN, CJK), (_KANA, CJK), (_CJK_PUNCTUATION, CJK), (_EMOJI, EMOJI), (_INVISIBLE, INVISIBLE)):
         for start, stop in ranges:
             table[start:stop] |= bit
+    table[0xFE00:0xFE10] &= ~np.uint8(UNCOMPOSED)  # variation selectors, which join nothing
     for start, stop in _JAMO:
         table[start:stop] |= UNCOMPOSED
     table[folds() != np.arange(len(table))] |= FOLDED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Callable
 
 import numpy as np
@@ -37,11 +38,12 @@ _MAX_PASSES = 10
 
 # A web address; what stands before it is group 1 and stays. No look-around in RE2.
 _URL_TAIL = r"[A-Za-z0-9\-._~:/?#@!$&*+;=%()]*"
-_DOMAIN = r"(?:[a-z0-9][a-z0-9\-]{0,62}\.)+(?:com|net|org|edu|gov|info|xyz|cn|cc|io|co\.uk|me/|be/|ly/|gl/)"
 _ALPHANUMERIC = np.array([k < 0x80 and chr(k).isalnum() for k in range(256)])
+_STEM = r"(?:[a-z0-9][a-z0-9\-]{0,62}\.)+"
 _URL = (
     rf"(?i)(?:https?|ftp)://{_URL_TAIL}"
-    rf"|(^|[^a-z0-9@._\-])(?:www\.[a-z0-9]{_URL_TAIL}|{_DOMAIN}(?:[/?:]{_URL_TAIL}|\b))"
+    rf"|(^|[^a-z0-9@._\-])(?:www\.[a-z0-9]{_URL_TAIL}|{_STEM}(?:me|be|ly|gl)/{_URL_TAIL}"
+    rf"|{_STEM}(?:com|net|org|edu|gov|info|xyz|cn|cc|io|co\.uk)(?:[/?:]{_URL_TAIL}|\b))"
 )
 
 _TAGS = (
@@ -104,7 +106,13 @@ def _normalise(texts: pa.StringArray) -> pa.StringArray:
     texts = encode(_without_invisible(CodePoints(folds()[points.points], points.starts)))
     for ligature, letters in LIGATURES.items():
         texts = pc.replace_substring(texts, ligature, letters)
-    return pc.utf8_normalize(texts, "NFC")
+    points = decode(texts)
+    return _where(texts, points.owning((points.classes & UNCOMPOSED) != 0), _compose)
+
+
+def _compose(texts: pa.StringArray) -> pa.StringArray:
+    """By the standard library: Arrow's normalisation does not compose. A loop, but over few utterances."""
+    return as_texts(unicodedata.normalize("NFC", t) for t in texts.to_pylist())
 
 
 def _without_invisible(points: CodePoints) -> CodePoints:
