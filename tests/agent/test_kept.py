@@ -11,7 +11,12 @@ from pege.dialog import Context, make_dialog
 from pege.models.causal import load_causal
 from pege.selfchat import play_dialogs
 
-WORDS = {"do_sample": True, "max_new_tokens": 7, "top_k": 20, "suppress_tokens": [0, 2, 3, 4]}  # no special tokens but eos
+WORDS = {
+    "do_sample": True,
+    "max_new_tokens": 7,
+    "top_k": 20,
+    "suppress_tokens": [0, 2, 3, 4],
+}  # no special tokens but eos
 STARTERS = ["I lost my dog.", "I am happy because the sea is so lovely today.", "我今天很难过。", "Hi"]
 
 

@@ -124,9 +124,7 @@ class LocalAgent:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
             if seed is not None:
                 torch.manual_seed(seed)
-            return self.model.generate(
-                **{k: v.to(device) for k, v in inputs.items()}, generation_config=config, **more
-            )
+            return self.model.generate(**{k: v.to(device) for k, v in inputs.items()}, generation_config=config, **more)
 
 
 def load_local_agent(
