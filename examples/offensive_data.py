@@ -4,11 +4,11 @@ Needs the packages chitchat_dataset and alt-profanity-check (MIT both), and PEGE
 CPED (Apache-2.0) and SMILECHAT (CC0). Writes OUT/{train,validation,test-dialogs.en,test-dialogs.zh}.tsv.gz. Then:
 
     pege emotion train --labels clean offensive --train OUT/train.tsv.gz --validation OUT/validation.tsv.gz --output DIR
-        --name pege-offensive-1 --vocabulary_size 12000 --n_filters 64 --batch_size 128 --learning_rate 0.0015 --n_epochs 3
+        --name pege-offensive-1 --vocabulary_size 12000 --n_filters 64 --n_epochs 4
 
 Chinese has a real data set, COLD. English has none whose licence allows a model to be passed on, so its offensive texts are
 composed: words that a teacher (the linear model in alt-profanity-check, MIT) calls profane and that everyday dialogs do not use,
-and those of our list, set into everyday utterances, and insults that we wrote. OLID (tweeteval-offensive) is only measured on.
+set into everyday utterances and labelled by the teacher, and insults that we wrote. OLID (tweeteval-offensive) is only measured on.
 """
 
 from __future__ import annotations
@@ -75,12 +75,9 @@ def main(out: Path) -> None:
     for lang, keyed in (("en", english), ("zh", chinese)):
         for key, text in keyed:
             part = split_of(key)
-            row = (0.0, text) if part == "test" or lang == "zh" else (0.0, as_post(text, rng))
-            splits[f"test-dialogs.{lang}" if part == "test" else part].append(row)
+            splits[f"test-dialogs.{lang}" if part == "test" else part].append((0.0, text))
         plain = [text for key, text in keyed if split_of(key) == "train"]
-        rows = composed(lang, plain, rng)
-        if lang == "en":
-            rows = [(p, as_post(text, rng)) for p, text in rows + taught(plain, rng)]
+        rows = composed(lang, plain, rng) + (taught(plain, rng) if lang == "en" else [])
         for row in rows:
             splits["validation" if split_of(row[1]) == "validation" else "train"].append(row)
     splits["train"] += cold("train", sure=0.95)
@@ -90,11 +87,6 @@ def main(out: Path) -> None:
             rng.shuffle(rows)
         write(out / f"{name}.tsv.gz", rows)
         print(name, len(rows), "offensive", round(float(np.mean([r[0] for r in rows])), 3))
-
-
-def as_post(text: str, rng: random.Random) -> str:
-    """Set a masked handle before one text in six, as social media has it, clean or not."""
-    return f"@user {text}" if rng.random() < 1 / 6 else text
 
 
 def cold(part: str, *, sure: float) -> list[Row]:
@@ -129,48 +121,44 @@ def clean_chinese() -> list[tuple[str, str]]:
     return without_words(lines[: N_CLEAN["cped"]] + talk[: N_CLEAN["smilechat"]])
 
 
-def listed(lang: str) -> list[str]:
-    """The entries of the word list, stems without their sign."""
-    lines = (WORDS / f"words.{lang}.txt").read_text(encoding="utf-8").splitlines()
-    return [line.removesuffix("*") for line in lines if line and not line.startswith("#")]
-
-
 def composed(lang: str, plain: list[str], rng: random.Random) -> list[Row]:
-    """Insults that we wrote, alone and among everyday sentences, and the same words without offence."""
-    entries = listed(lang)
-    words = [w for w in entries if " " not in w and len(w) > 2] * 2 + INSULTS[lang] * 3
+    """Insults that we wrote, alone and beside an everyday sentence, and the same words without offence."""
+    entries = [w.removesuffix("*") for w in (WORDS / f"words.{lang}.txt").read_text(encoding="utf-8").splitlines()]
+    listed = [w for w in entries if w and not w.startswith("#")]
+    words = [w for w in listed if " " not in w and len(w) > 2] * 2 + INSULTS[lang] * 3
     gap = " " if lang == "en" else ""
-    rows: list[Row] = [(0.97, w) for w in entries]
+    short = [t for t in plain if len(t) < (60 if lang == "en" else 25)]
+    rows: list[Row] = [(0.97, w) for w in listed]
     for sentence in INSULTING[lang] * 6 + [rng.choice(TARGETED[lang]).format(w) for w in words for _ in range(6)]:
         text = sentence + rng.choice(["", "", "!", ".", "！" if lang == "zh" else "!!"])
-        text = text.capitalize() if rng.random() < 0.5 else text
-        rows.append((0.97, text))
-        # As long as everyday utterances are, or length alone would tell what is clean.
-        before, behind = rng.choice(plain)[:120], rng.choice(plain)[:120]
-        rows.append((0.95, rng.choice([before + gap + text, text + gap + behind, before + gap + text + gap + behind])))
+        rows.append((0.97, text.capitalize() if rng.random() < 0.5 else text))
+        if rng.random() < 0.5:
+            parts = [text, rng.choice(short)]
+            rng.shuffle(parts)
+            rows.append((0.95, gap.join(parts)))
     for word in INSULTS[lang]:
         rows += [(0.05, frame.format(word)) for frame in HARMLESS[lang]]
     return rows
 
 
 def taught(plain: list[str], rng: random.Random) -> list[Row]:
-    """Everyday utterances with one or two words, as offensive as the teacher calls the worse of them."""
+    """Everyday utterances with one or two of the teacher's words, labelled by the teacher."""
     from profanity_check import predict_prob
     from profanity_check.profanity_check import vectorizer
 
     usual = Counter(w for t in plain for w in set(re.findall(r"[a-z]+", t.lower())))
-    vocabulary = sorted(w for w in vectorizer.vocabulary_ if w.isalpha() and len(w) > 2 and usual[w] <= 2)
-    p = dict(zip(vocabulary, predict_prob(vocabulary).tolist(), strict=True))
-    p |= {w: 0.97 for w in listed("en") if w.isalpha()}
-    profane, harmless = [w for w, q in p.items() if q > 0.6], [w for w, q in p.items() if q < 0.1]
-    rows: list[Row] = []
+    vocabulary = sorted(w for w in vectorizer.vocabulary_ if w.isalpha() and len(w) > 2)
+    p = predict_prob(vocabulary)
+    profane = [w for w, q in zip(vocabulary, p, strict=True) if q > 0.5 and usual[w] <= 2]
+    harmless = [w for w, q in zip(vocabulary, p, strict=True) if q < 0.1 and usual[w] <= 2]
+    texts = []
     for k in range(N_TAUGHT):
-        words = rng.choice(plain).split()
-        inserted = rng.choices(profane if k % 3 else harmless, k=rng.choice((1, 1, 2)))
-        for word in inserted:
-            words.insert(rng.randint(0, len(words)), word)
-        rows.append((round(max(p[w] for w in inserted), 3), " ".join(words)))
-    return rows
+        words = rng.choice(plain).split()[:14]
+        for _ in range(rng.choice((1, 1, 2))):
+            words.insert(rng.randint(0, len(words)), rng.choice(profane if k % 3 else harmless))
+        texts.append(" ".join(words))
+    q = np.asarray(predict_prob(texts))
+    return [(float(round(v, 3)), t) for v, t in zip(q, texts, strict=True) if not 0.35 < v < 0.65]
 
 
 def write(path: Path, rows: list[Row]) -> None:
