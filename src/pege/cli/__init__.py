@@ -20,9 +20,9 @@ app = App(
 # The main path, in its order: raw dialogs -> corpus -> training -> agent -> selfchat -> metrics -> report.
 _COMMANDS = {
     "demo": ("pege.cli.demo:demo", "Walk the main path on real conversations, about 20 minutes."),
-    "corpus": ("pege.cli.corpus:app", "Raw dialogs to a corpus: build, count."),
+    "corpus": ("pege.cli.corpus:app", "Raw dialogs to a corpus: build, count, inspect, describe, audit."),
     "lexicon": ("pege.cli.lexicon:app", "VAD lexicons: look words up, measure coverage, compare, build."),
-    "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, train a classifier."),
+    "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, compare, train, cascade."),
     "train": ("pege.cli.train:train", "Fine-tune a causal LM with the PEGE loss or with plain NLL."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
