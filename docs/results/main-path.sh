@@ -24,3 +24,10 @@ for seed in 0 1; do
             --output $run/selfchat.jsonl
     done
 done
+# The check of the explanation: c counted in turns, seed 0.
+run=$out/turns-0
+pege train --config configs/pege-causal.yaml --model $out/base-chat --data $out/corpus/train.jsonl \
+    --validation $out/corpus/validation.jsonl --max_length 256 --training.learning_rate 5e-4 --training.max_steps 130 \
+    --loss.count turns $common --seed 0 --output_dir $run
+pege selfchat --agent $run --user $out/base-chat --starters en --turns 10 --batch-size 100 --dtype float32 --seed 0 \
+    --output $run/selfchat.jsonl

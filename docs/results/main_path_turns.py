@@ -1,4 +1,4 @@
-"""Check the explanation of main-path.md: PEGE with c counted in turns against NLL, seed 0: `python docs/results/main_path_turns.py`.
+"""PEGE with c counted in turns against NLL, seed 0: `python docs/results/main_path_turns.py` (see main-path.md).
 
 With ``--loss.count turns`` f(c) stays above 0 for the agent's first three responses, so E-Score should not fall.
 """
