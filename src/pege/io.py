@@ -289,6 +289,29 @@ def start_run(folder: Path | str, config: Mapping[str, Any], *, packages: Sequen
     return folder
 
 
+def is_begun(folder: Path, config: Mapping[str, Any], *, kind: str, flag: str) -> bool:
+    """Whether a folder was begun with this config.
+
+    Args:
+        folder: of a run or a corpus.
+        config: the resolved config, as for `start_run`.
+        kind: what the folder is, for the message.
+        flag: that names another folder, for the message.
+
+    Raises:
+        InputError: it was begun with another.
+    """
+    if not (folder / "config.yaml").is_file():
+        return False
+    there, here = read_yaml(folder / "config.yaml"), yaml.safe_load(yaml.safe_dump(dict(config)))
+    different = [k for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
+    if different:
+        raise InputError(
+            f"is a {kind} with another {', '.join(different)}", where=folder, fix=f"name another {flag}, or delete it"
+        )
+    return True
+
+
 def versions(packages: Sequence[str] = ()) -> dict[str, str]:
     """Versions of Python, the platform, pege, and the packages named that are installed."""
     found = {"python": sys.version.split()[0], "platform": platform.platform()}

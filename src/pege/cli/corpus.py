@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from cyclopts.config import Yaml
 
+from pege.cli.configured import run_configured
 from pege.corpus import CorpusConfig, corpus_rows, corpus_stats
-from pege.errors import InputError
-from pege.io import read_yaml
 
 app = App(name="corpus", help="Raw dialogs to a corpus: build, count, inspect, describe, audit.")
 app.default_parameter = Parameter(negative=(), consume_multiple=True)
@@ -20,14 +18,7 @@ app.default_parameter = Parameter(negative=(), consume_multiple=True)
 @app.command(help_flags=())  # its own parser prints the help
 def build(*flags: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None) -> None:
     """Build a corpus: read, clean, filter, split. Stopped, it goes on when started again."""
-    inner = App(
-        name="pege corpus build", version_flags=(), default_parameter=Parameter(negative=(), consume_multiple=True)
-    )
-    if config is not None:
-        read_yaml(config)  # words a missing or broken file
-        inner.config = Yaml(config, must_exist=True, use_commands_as_keys=False)
 
-    @inner.default
     def run(
         *,
         output: Path,
@@ -56,12 +47,7 @@ def build(*flags: Annotated[str, Parameter(show=False, allow_leading_hyphen=True
         )
         print(jsonlib.dumps(report))
 
-    try:
-        inner(flags, exit_on_error=False, print_error=False, result_action="return_value")
-    except ValueError as e:
-        if isinstance(e, InputError):
-            raise
-        raise InputError(str(e), where=config) from e
+    run_configured("pege corpus build", run, flags, config)
 
 
 @app.command

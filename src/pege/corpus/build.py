@@ -25,7 +25,6 @@ import daft
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -38,7 +37,7 @@ from pege.corpus.output import write_corpus
 from pege.corpus.shards import Step, read_table, write_table
 from pege.corpus.sources import Source, find_sources, read_source
 from pege.errors import InputError
-from pege.io import read_json, read_yaml, start_run, write_json
+from pege.io import is_begun, read_json, start_run, write_json
 
 log = logging.getLogger(__name__)
 _PASS_ROWS = 4_000_000  # hashes that a query of step 3 holds at once
@@ -77,7 +76,7 @@ def build_corpus(
     """
     folder = Path(output)
     wanted = config.model_dump(mode="json") | {"keep_dropped": keep_dropped}
-    if _is_done(folder, wanted):
+    if is_begun(folder, wanted, kind="corpus", flag="--output") and (folder / "report.json").is_file():
         log.info("%s is done; name another --output to build again", folder)
         return dict(read_json(folder / "report.json"))
     sources = find_sources(config.input, layout=config.layout, listing=_remote_files)
@@ -91,23 +90,6 @@ def build_corpus(
     )
     shutil.rmtree(folder / "work")
     return report
-
-
-def _is_done(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Whether a build is finished.
-
-    Raises:
-        InputError: the folder is another config's.
-    """
-    if not (folder / "config.yaml").is_file():
-        return False
-    there, here = read_yaml(folder / "config.yaml"), yaml.safe_load(yaml.safe_dump(wanted))
-    different = [k for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
-    if different:
-        raise InputError(
-            f"is a corpus with another {', '.join(different)}", where=folder, fix="name another --output, or delete it"
-        )
-    return (folder / "report.json").is_file()
 
 
 def _use_runner(runner: Runner, address: str | None) -> None:

@@ -15,8 +15,7 @@ from pege.corpus.clean_step import CLEAN, Hashing, response_hashes
 from pege.corpus.config import CorpusConfig
 from pege.corpus.shards import CONVERSATION, DROPPED, KEPT, Drops, flatten, keep_rows
 from pege.corpus.windows import cut_windows
-
-EMOTIONS = ("negative", "neutral", "positive")
+from pege.emotion import LABELS
 
 
 class Classifier(Protocol):
@@ -278,7 +277,7 @@ FILTERS_BY_NAME: dict[str, Callable[[_Sessions, CorpusConfig, Models], Drops]] =
 def _with_emotions(table: pa.Table, models: Models) -> pa.Table:
     """Attach p(negative), p(neutral), p(positive) of the first utterance, four decimals."""
     p = np.round(_predict(models.emotion, _Sessions.of(table).first()), 4)
-    for k, name in enumerate(EMOTIONS):
+    for k, name in enumerate(LABELS):
         table = table.append_column(KEPT.field(name), pa.array(p[:, k]))
     return table
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import GenerationConfig, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
-from pege.io import read_yaml, start_run, write_json, write_rows, write_text
+from pege.io import is_begun, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
 from pege.models.causal import default_cache_dir, head_of, load_causal
 from pege.training.config import TrainConfig
@@ -48,7 +47,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         InputError: bad data, model or names; a folder of another config; a checkpoint that is cut.
     """
     folder = Path(output_dir)
-    if _is_done(folder, config):
+    if is_begun(folder, config.resolved(), kind="run", flag="--output_dir") and (folder / "done").is_file():
         log.info("%s is done; name another --output_dir to train again", folder)
         return folder
     start_run(folder, config.resolved(), packages=_PACKAGES)
@@ -91,23 +90,6 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         write_json(folder / "metrics.json", metrics)
         write_text(folder / "done", "")
     return folder
-
-
-def _is_done(folder: Path, config: TrainConfig) -> bool:
-    """Whether a run is finished.
-
-    Raises:
-        InputError: the folder is another config's.
-    """
-    if not (folder / "config.yaml").is_file():
-        return False
-    there, here = read_yaml(folder / "config.yaml"), yaml.safe_load(yaml.safe_dump(config.resolved()))
-    different = [k for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
-    if different:
-        raise InputError(
-            f"is a run with another {', '.join(different)}", where=folder, fix="name another --output_dir, or delete it"
-        )
-    return (folder / "done").is_file()
 
 
 def _read_data(config: TrainConfig, tokenizer: Any, lexicon: Lexicon) -> tuple[list[Sample], list[Sample]]:
