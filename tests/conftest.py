@@ -8,8 +8,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from pege.dialog import Emotion, make_dialog
+
+settings.register_profile("pege", derandomize=True, deadline=None)  # the same cases on every machine, every day
+settings.load_profile("pege")
 
 TEXTS = [
     "I lost my dog and I am so sad.", "Oh no, what happened to your dog?", "He ran away in the park this morning.",

@@ -148,3 +148,15 @@ def test_luhn_takes_exactly_one_last_digit(head):
     # Luhn's digit is unique: of ten numbers that differ in the last one, one is a card.
     hits = has_id_number(pa.array([f"card {head}{digit} ok" for digit in range(10)])).to_pylist()
     assert sum(hits) == (1 if 12 <= len(head) <= 18 else 0)
+
+
+def test_an_american_number_is_told_by_its_signs_in_a_chinese_text():
+    assert _is_hit("phone", "今今 (415) 555-0132 今今")
+    assert not _is_hit("phone", "今今 4155550132 今今")  # ten digits anywhere are not yet a number
+
+
+@pytest.mark.parametrize(
+    ("text", "is_hit"), [("V 203.0.113.77", True), ("forever 203.0.113.77", True), ("version 203.0.113.77", False)]
+)
+def test_a_version_is_no_address(text, is_hit):
+    assert _is_hit("id-number", text) == is_hit

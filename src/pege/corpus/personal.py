@@ -137,6 +137,7 @@ _YEARS = re.compile(r"(?:(?:19|20)\d\d\D{1,3}){1,3}(?:19|20)\d\d")
 _AMOUNT = re.compile(r"\s*(?:元|块|人|个|次|分|points|dollars|bucks|people|times|rmb|usd)", re.IGNORECASE)
 _SPELT = str.maketrans("零〇一二三四五六七八九幺", "001234567891")
 _SPELT_PHONE = re.compile(r"[一幺1][零〇一二三四五六七八九幺]{10}")
+_US_WRITTEN = re.compile(r"\(\d{3}\) ?\d{3}[- ]\d{4}|\d{3}-\d{3}-\d{4}")  # told by its signs in any language
 #: language -> region and the shape its numbers have within it (ten digits anywhere are not yet a number)
 _REGIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "zh": (("CN", r"1[3-9]\d{9}|0\d{9,11}"),),
@@ -157,9 +158,9 @@ def _is_phone(text: str) -> bool:
     lang = guess_language(text)
     speaks_of_it = _PHONE_WORD.search(text) is not None
     for found in _PHONE.finditer(_YEARS.sub(" ", _DATE.sub(" ", text))):
-        if _AMOUNT.match(found.string, found.end()):
-            continue
         number = found.group()
+        if "+" not in number and _AMOUNT.match(found.string, found.end()):
+            continue
         if _is_assigned(number, lang) or ((speaks_of_it or "+" in number) and _is_possible(number, lang)):
             return True
     return False
@@ -168,7 +169,11 @@ def _is_phone(text: str) -> bool:
 def _is_assigned(number: str, lang: str) -> bool:
     numbers = _phonenumbers()
     digits = re.sub(r"\D", "", number)
-    regions = [None] if "+" in number else [r for r, shape in _REGIONS[lang] if re.fullmatch(shape, digits)]
+    regions: list[str | None] = [None]
+    if "+" not in number:
+        regions = [r for r, shape in _REGIONS[lang] if re.fullmatch(shape, digits)]
+    if _US_WRITTEN.fullmatch(number) and "US" not in regions:
+        regions.append("US")
     return any(numbers.is_valid_number(p) for p in _parsed(number, regions))
 
 
@@ -259,7 +264,7 @@ _IP = rf"\b{_OCTET}(?:\.{_OCTET}){{3}}\b|\b(?:[0-9a-f]{{1,4}}:){{7}}[0-9a-f]{{1,
 _PLATE = r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-HJ-NP-Z][·•. ]?[A-HJ-NP-Z0-9]{5,6}"
 _IP_EXACT = re.compile(rf"(?<![\w.])(?:{_IP})(?!\.\d)", re.IGNORECASE | re.ASCII)
 _VERSION = re.compile(
-    r"(?:versions?|ver|v|build|release|firmware|版本)(?:\s+is|\s*[:：])?\s*(?:on\s+)?$", re.IGNORECASE
+    r"(?:\b(?:versions?|ver|build|release|firmware)|版本)(?:\s+is|\s*[:：])?\s*(?:on\s+)?$", re.IGNORECASE
 )
 _LOCAL_NETWORKS = [
     ipaddress.ip_network(n)
