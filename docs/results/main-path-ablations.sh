@@ -1,0 +1,30 @@
+# Why PEGE does what it does (docs/results/main-path.md): seed 0 of main-path.sh with other weights and other decoding.
+# Run it after main-path.sh, at the repository's root: about 70 minutes on two cores.
+set -eu
+out=${OUT:-runs/main-path}
+half="--lora.target_modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj
+    --lora.layers_to_transform 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29"
+common="--dtype float32 --training.bf16 false $half"
+
+train() { # NAME, then its flags
+    name=$1; shift
+    pege train --config configs/pege-causal.yaml --model $out/base-chat --data $out/corpus/train.jsonl \
+        --validation $out/corpus/validation.jsonl --max_length 256 --training.learning_rate 5e-4 --training.max_steps 130 \
+        $common --seed 0 "$@" --output_dir $out/$name
+}
+chat() { # RUN, FILE, then its flags
+    run=$1; file=$2; shift 2
+    pege selfchat --agent $run --user $out/base-chat --starters en --turns 10 --batch-size 100 --dtype float32 --seed 0 \
+        "$@" --output $file
+}
+train peg-0 --loss.beta 0                             # Eq. 3 alone
+chat $out/peg-0 $out/peg-0/selfchat.jsonl
+train ner-0 --loss.alpha 0                            # Eq. 4 alone
+chat $out/ner-0 $out/ner-0/selfchat.jsonl
+train strong-0 --loss.alpha 20 --loss.beta 8          # both, four times
+chat $out/strong-0 $out/strong-0/selfchat.jsonl
+train target-0 --loss.kind target --loss.alpha 0.5    # ours (design, section 4)
+chat $out/target-0 $out/target-0/selfchat.jsonl
+for system in nll pege; do                            # the two of main-path.sh, nearer to the mode
+    chat $out/$system-0 $out/$system-0/selfchat-cool.jsonl --temperature 0.5
+done
