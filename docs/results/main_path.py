@@ -47,76 +47,117 @@ def score_rows(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> Iterator[s
     """Rows of a table: PEGE, NLL, difference with interval and p."""
     for key, label in NAMES.items():
         x, y = a[key], b[key]
-        low, high = mean_interval(x - y)
-        p = paired_p_value(x, y)
-        difference = f"{(x - y).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
-        yield f"| {label} | {x.mean():+.3f} | {y.mean():+.3f} | {difference} | {p:.4f} |"
+        yield f"| {label} | {x.mean():+.3f} | {y.mean():+.3f} | {difference(x, y)} | {paired_p_value(x, y):.4f} |"
 
 
 HEAD = "| score | PEGE | NLL | PEGE - NLL, 95 % interval | p |\n|---|---|---|---|---|"
 
 
+Key = tuple[str, int]  # system, seed
+Values = dict[str, np.ndarray]
+
+
 def main(runs: Path) -> None:
     """Read the runs, write the page."""
+    here = Path(__file__).parent
     data = Path(os.environ.get("PEGE_DATA", "../shared/data"))
     options = Options(
         unseen_lexicon=load_lexicon(data / "lexicons" / "nrc-vad-2.1.en.tsv.gz"), classifier=Path("runs/unseen-en")
     )
-    dialogs = {(s, k): list(read_rows(runs / f"{s}-{k}" / "selfchat.jsonl", Dialog)) for s in SYSTEMS for k in SEEDS}
+    dialogs = {(s, k): read_dialogs(runs, f"{s}-{k}") for s in SYSTEMS for k in SEEDS}
     values = {key: values_of(rows, options) for key, rows in dialogs.items()}
-    table, _ = score_table(dialogs["pege", 0], options)
     lines = [
-        "# NLL against PEGE on real dialogs, two seeds",
-        "",
-        (Path(__file__).parent / "main-path.intro.md").read_text(encoding="utf-8").strip(),
-        "",
-        "## Over both seeds (the mean of a starter's dialogs counts once, 100 pairs)",
-        "",
-        HEAD,
+        "# NLL against PEGE on real dialogs, two seeds", "",
+        (here / "main-path.intro.md").read_text(encoding="utf-8").strip(), "",
+        "## Over both seeds (the mean of a starter's dialogs counts once, 100 pairs)", "", HEAD,
         *score_rows(*({n: np.mean([values[s, k][n] for k in SEEDS], axis=0) for n in NAMES} for s in ("pege", "nll"))),
-    ]
+    ]  # fmt: skip
     for k in SEEDS:
         lines += ["", f"## Seed {k} (100 pairs)", "", HEAD, *score_rows(values["pege", k], values["nll", k])]
-    lines += ["", "## By the starter's emotion, over both seeds", ""]
-    emotions = np.array([str((d.model_extra or {})["starter_emotion"]) for d in dialogs["pege", 0]])
-    lines += [
-        "| starts | n | PEG-Score, PEGE - NLL | E-Score, PEGE - NLL | P(positive), PEGE - NLL |",
-        "|---|---|---|---|---|",
-    ]
+    lines += ["", "## By the starter's emotion, over both seeds", "", *by_emotion(dialogs["pege", 0], values)]
+    lines += ["", "## Training and fluency", "", *fluency(runs, dialogs)]
+    lines += ["", "## Along the dialog, both seeds", "", *along(dialogs)]
+    lines += ["", "## Other weights, other decoding, seed 0", "", *variants(runs, options)]
+    lines += ["", "## Signatures", "", *signatures(dialogs["pege", 0], options), ""]
+    lines += [(here / "main-path.why.md").read_text(encoding="utf-8").strip(), ""]
+    lines += [f"## Sample dialogs, {N_SAMPLES} starters drawn by seed, not by us", ""]
+    lines += samples(dialogs["nll", 0], dialogs["pege", 0])
+    write_text(here / "main-path.md", "\n".join(lines) + "\n")
+
+
+def read_dialogs(runs: Path, run: str, file: str = "selfchat.jsonl") -> list[Dialog]:
+    """Dialogs of a run's self-chat."""
+    return list(read_rows(runs / run / file, Dialog))
+
+
+def by_emotion(rows: Sequence[Dialog], values: dict[Key, Values]) -> Iterator[str]:
+    """Differences by the starter's emotion."""
+    emotions = np.array([str((d.model_extra or {})["starter_emotion"]) for d in rows])
+    yield "| starts | n | PEG-Score, PEGE - NLL | E-Score, PEGE - NLL | P(positive), PEGE - NLL |"
+    yield "|---|---|---|---|---|"
     for emotion in ("negative", "neutral", "positive"):
         chosen = emotions == emotion
         cells = []
         for name in ("peg", "e", "classifier.p_positive_end"):
             x, y = (np.mean([values[s, k][name] for k in SEEDS], axis=0)[chosen] for s in ("pege", "nll"))
-            low, high = mean_interval(x - y)
-            cells.append(f"{(x - y).mean():+.3f} [{low:+.3f}, {high:+.3f}], p {paired_p_value(x, y):.3f}")
-        lines.append(f"| {emotion} | {chosen.sum()} | " + " | ".join(cells) + " |")
-    lines += ["", "## Training and fluency", ""]
-    lines += [
-        "| run | validation perplexity | Distinct-1 | Distinct-2 | user consoles the agent |",
-        "|---|---|---|---|---|",
-    ]
+            cells.append(f"{difference(x, y)}, p {paired_p_value(x, y):.3f}")
+        yield f"| {emotion} | {chosen.sum()} | " + " | ".join(cells) + " |"
+
+
+def fluency(runs: Path, dialogs: dict[Key, list[Dialog]]) -> Iterator[str]:
+    """Perplexity, Distinct, and how often the user falls out of its role."""
+    yield "| run | validation perplexity | Distinct-1 | Distinct-2 | user consoles the agent |"
+    yield "|---|---|---|---|---|"
     for (s, k), rows in dialogs.items():
         metrics = read_json(runs / f"{s}-{k}" / "metrics.json")
         about = read_json(runs / f"{s}-{k}" / "selfchat.jsonl.run.json")
         d1, d2 = (distinct(rows, n, language="en") for n in (1, 2))
-        lines.append(
+        yield (
             f"| {s.upper()}, seed {k} | {metrics['validation_perplexity']:.2f} | {d1:.3f} | {d2:.3f} "
             f"| {about['consoling_share']:.3f} |"
         )
-    lines += ["", "## Along the dialog, both seeds", "", *along(dialogs)]
-    companions_found = table["companions"]
-    lines += [
-        "", "## Signatures", "",
-        f"`{table['signature']}`", "",
-        f"`{companions_found['unseen_lexicon']['signature']}`", "",
-        f"`{companions_found['classifier']['signature']}`", "",
-        f"Intervals: percentile bootstrap; p: two-sided paired permutation test; {N_RESAMPLES} resamples, seed 0.", "",
-        (Path(__file__).parent / "main-path.why.md").read_text(encoding="utf-8").strip(), "",
-        f"## Sample dialogs, {N_SAMPLES} starters drawn by seed, not by us", "",
-        *samples(dialogs["nll", 0], dialogs["pege", 0]),
-    ]  # fmt: skip
-    write_text(Path(__file__).parent / "main-path.md", "\n".join(lines) + "\n")
+
+
+#: run, file of its self-chat, file of NLL's -> what it is
+VARIANTS = {
+    ("pege-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 2 (the paper's)",
+    ("peg-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 0: Eq. 3 alone",
+    ("ner-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 0, β = 2: Eq. 4 alone",
+    ("strong-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 20, β = 8",
+    ("turns-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 2, c in turns",
+    ("target-0", "selfchat.jsonl", "selfchat.jsonl"): "PEGE-target, α = 0.5 (ours)",
+    ("pege-0", "selfchat-cool.jsonl", "selfchat-cool.jsonl"): "α = 5, β = 2; both at temperature 0.5",
+}
+
+
+def variants(runs: Path, options: Options) -> Iterator[str]:
+    """Each variant less NLL with the same decoding."""
+    yield "| run | PEG-Score | E-Score | PEGE-Score | PEGE, unseen lexicon | P(positive) | perplexity | Distinct-2 |"
+    yield "|---|---|---|---|---|---|---|---|"
+    baselines = {f: values_of(read_dialogs(runs, "nll-0", f), options) for f in {b for _, _, b in VARIANTS}}
+    names = ("peg", "e", "pege", "unseen_lexicon.pege", "classifier.p_positive_end")
+    for (run, file, baseline), label in VARIANTS.items():
+        rows = read_dialogs(runs, run, file)
+        x, y = values_of(rows, options), baselines[baseline]
+        cells = [f"{difference(x[n], y[n])}, p {paired_p_value(x[n], y[n]):.3f}" for n in names]
+        perplexity = read_json(runs / run / "metrics.json")["validation_perplexity"]
+        yield f"| {label} | {' | '.join(cells)} | {perplexity:.2f} | {distinct(rows, 2, language='en'):.3f} |"
+    yield ""
+    yield "Differences from NLL of the same seed and decoding, with 95 % intervals; p uncorrected."
+
+
+def difference(x: np.ndarray, y: np.ndarray) -> str:
+    """Mean difference with its interval."""
+    low, high = mean_interval(x - y)
+    return f"{(x - y).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def signatures(rows: Sequence[Dialog], options: Options) -> list[str]:
+    """What pins the scores."""
+    table, _ = score_table(rows, options)
+    found = [table["signature"], *(table["companions"][n]["signature"] for n in ("unseen_lexicon", "classifier"))]
+    how = "Intervals: percentile bootstrap; p: two-sided paired permutation test"
+    return [*(line for s in found for line in (f"`{s}`", "")), f"{how}; {N_RESAMPLES} resamples, seed 0."]
 
 
 def along(dialogs: dict[tuple[str, int], list[Dialog]]) -> Iterator[str]:
@@ -138,11 +179,7 @@ def along(dialogs: dict[tuple[str, int], list[Dialog]]) -> Iterator[str]:
         bright = {s: v[:, :, c, 0].mean(0) for s, v in said.items()}
         cells = []
         for by in (far, bright):
-            low, high = mean_interval(by["pege"] - by["nll"])
-            difference = (by["pege"] - by["nll"]).mean()
-            cells.append(
-                f"{by['nll'].mean():.3f} | {by['pege'].mean():.3f} | {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-            )
+            cells.append(f"{by['nll'].mean():.3f} | {by['pege'].mean():.3f} | {difference(by['pege'], by['nll'])}")
         f = math.cos(math.pi * min(c, 7) / 7)
         yield f"| {c} | {f:+.2f} | {'yes' if j < n_first_half else ''} | {cells[0]} | {cells[1]} |"
     slopes = []

@@ -71,6 +71,7 @@ RULES: dict[str, Rule] = {
         _refuse("long-word", refusing.has_long_word, refusing.LongWordOptions()),
         _refuse("ad", refusing.is_ad),
         _refuse("mojibake", refusing.is_mojibake),
+        _refuse("speaker-label", refusing.has_speaker_label),
     )
 }
 
@@ -79,7 +80,8 @@ DEFAULT_CLEANING: tuple[dict[str, Any], ...] = tuple(
     {"rule": name}
     for name in (
         "unicode", "markup", "mentions", "whitespace", "repeated-characters",
-        "empty", "too-short", "too-long", "url", "few-letters", "long-word", "repeated-words", "mojibake", "ad",
+        "empty", "too-short", "too-long", "url", "few-letters", "long-word", "repeated-words", "mojibake",
+        "speaker-label", "ad",
     )
 )  # fmt: skip
 

@@ -27,13 +27,19 @@ MOJIBAKE = (
     r"|[äåæçèé][\x{80}-\x{bf}\x{152}-\x{178}\x{2013}-\x{2122}]{2}[äåæçèéï]"
 )
 
+# 求助者：, Therapist:, [User]: ; a plain "User:" counts at the start of an utterance or behind the end of a sentence.
+SPEAKER_LABEL = (
+    r"(?:求助者|支持者|咨询师|来访者|心理咨询师|用户|机器人|助手|答主|题主)[:：]"
+    r"|(?:^|[.!?。！？\n]\s*|\[)(?:User|Assistant|Human|AI|Bot|Chatbot|Client|Therapist|Counsell?or|Seeker|Supporter|Speaker [AB12])\]?: "
+)
+
 
 class ShortOptions(BaseModel):
     """Options of `is_too_short`."""
 
     model_config = _FROZEN
     min_chars: int = Field(default=2, ge=1)
-    """Characters, spaces aside."""
+    """Characters, spaces aside; a Han character or kana, which is a word, counts two."""
 
 
 class LongOptions(BaseModel):
@@ -71,7 +77,7 @@ class LettersOptions(BaseModel):
 
     model_config = _FROZEN
     min_share: float = Field(default=0.5, ge=0, le=1)
-    """Letters of any script, Han among them, in what is neither space nor digit."""
+    """Letters of any script, Han among them, in what is neither space nor digit; ``!!!`` is one sign."""
 
 
 class LongWordOptions(BaseModel):
@@ -79,7 +85,7 @@ class LongWordOptions(BaseModel):
 
     model_config = _FROZEN
     max_chars: int = Field(default=30, ge=1)  # PLATO-2, app. A
-    """Of a run without spaces; Chinese and Japanese are not counted."""
+    """Of a run of letters and digits; Chinese and Japanese are not counted."""
 
 
 def is_empty(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
@@ -88,9 +94,11 @@ def is_empty(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
 
 
 def is_too_short(texts: pa.StringArray, options: ShortOptions) -> pa.BooleanArray:
-    """Fewer than ``min_chars`` characters, spaces aside."""
+    """Fewer than ``min_chars`` characters, spaces aside; a Han character counts two."""
     points = decode_batch(texts)
-    return pa.array(points.lengths() - points.sums((points.classes & SPACE) != 0) < options.min_chars)
+    kinds = points.classes
+    n_words = points.sums((kinds & (CJK | LETTER)) == (CJK | LETTER))
+    return pa.array(points.lengths() - points.sums((kinds & SPACE) != 0) + n_words < options.min_chars)
 
 
 def is_too_long(texts: pa.StringArray, options: LongOptions) -> pa.BooleanArray:
@@ -210,23 +218,31 @@ def _lower(points: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def has_few_letters(texts: pa.StringArray, options: LettersOptions) -> pa.BooleanArray:
-    """Too small a share of letters; an utterance of digits alone has none."""
+    """Too small a share of letters; an utterance of digits alone has none. A sign that is repeated counts once."""
     points = decode_batch(texts)
     kinds = points.classes
-    n_visible = points.lengths() - points.sums((kinds & (SPACE | DIGIT)) != 0)
-    n_letters = n_visible - points.sums((kinds & (SPACE | DIGIT | LETTER)) == 0)
-    return pa.array((n_letters < options.min_share * n_visible) | (n_letters == 0))
+    n_letters = points.sums((kinds & LETTER) != 0)
+    is_sign = (kinds & (SPACE | DIGIT | LETTER)) == 0
+    is_sign[1:] &= points.points[1:] != points.points[:-1]
+    is_sign[points.firsts()] = (kinds[points.firsts()] & (SPACE | DIGIT | LETTER)) == 0
+    n_signs = points.sums(is_sign)
+    return pa.array((n_letters < options.min_share * (n_letters + n_signs)) | (n_letters == 0))
 
 
 def has_long_word(texts: pa.StringArray, options: LongWordOptions) -> pa.BooleanArray:
-    """A run of more than ``max_chars`` characters without a space, Chinese and Japanese aside."""
+    """A run of more than ``max_chars`` letters and digits, Chinese and Japanese aside."""
     points = decode_batch(texts)
-    is_gap = (points.classes & (SPACE | CJK)) != 0
+    is_gap = _parts_words(points)
     maybe = _may_lack_gaps(is_gap, points, options.max_chars)
     is_bad = np.zeros(len(texts), np.bool_)
     if maybe.any():
         is_bad[maybe] = _lacks_gaps(decode(texts.filter(pa.array(maybe))), options.max_chars + 1)
     return pa.array(is_bad)
+
+
+def _parts_words(points: CodePoints) -> NDArray[np.bool_]:
+    """Mark what is no letter or digit, and Chinese and Japanese."""
+    return ((points.classes & (LETTER | DIGIT)) == 0) | ((points.classes & CJK) != 0)
 
 
 def _may_lack_gaps(is_gap: NDArray[np.bool_], points: CodePoints, max_chars: int) -> NDArray[np.bool_]:
@@ -242,7 +258,7 @@ def _may_lack_gaps(is_gap: NDArray[np.bool_], points: CodePoints, max_chars: int
 
 
 def _lacks_gaps(points: CodePoints, width: int) -> NDArray[np.bool_]:
-    n_gaps = np.concatenate(([0], np.cumsum((points.classes & (SPACE | CJK)) != 0)))
+    n_gaps = np.concatenate(([0], np.cumsum(_parts_words(points))))
     firsts = np.flatnonzero(n_gaps[width:] == n_gaps[:-width])  # so many characters without a gap start here
     owners = points.owners(firsts)
     is_bad = np.zeros(len(points.starts) - 1, np.bool_)
@@ -261,6 +277,11 @@ def _ads() -> str:
     phrases: dict[str, list[str]] = json.loads(source.read_text(encoding="utf-8"))
     english = "|".join(p.replace(" ", r"\s+") for p in phrases["en"])
     return rf"(?i)\b(?:{english})\b|{'|'.join(phrases['zh'])}"
+
+
+def has_speaker_label(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
+    """A label of a speaker within the utterance: a second utterance hangs on to it, or a transcript was not cut."""
+    return pc.match_substring_regex(texts, SPEAKER_LABEL)
 
 
 def is_mojibake(texts: pa.StringArray, options: NoOptions) -> pa.BooleanArray:
