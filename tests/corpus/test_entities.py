@@ -203,3 +203,21 @@ def test_a_missing_package_names_the_command(monkeypatch, name, module, package)
 def test_a_missing_allow_file_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_recogniser(allow=tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "在这个过程中学会爱自己", "从这些经历中学习", "你的儿子小学二年级了", "这为孩子的成长铺平道路", "走上幸福之路", "家里公司很忙",
+        "我是一个高敏感的人", "高三学生压力大", "钱少事多", "马斯洛的需要层次理论", "I saw a TED talk about it", "we like Star Wars",
+    ],
+)  # fmt: skip
+def test_what_the_hand_check_found_to_be_no_name_is_none(text):
+    assert load_recogniser().find([text]) == [[]]
+
+
+@pytest.mark.parametrize(
+    "text", ["Good afternoon , Mrs.Vale.Please sit down .", "it was good talking with you Skylar. Have a nice day!"]
+)
+def test_what_the_hand_check_found_to_be_missed_is_found(text):
+    assert [e.kind for e in load_recogniser().find([text])[0]] == ["person"]

@@ -140,3 +140,22 @@ def test_hardly_a_dialog_of_counselling_is_on_a_topic(name):
         )
     hits = topic_of(texts)
     assert len(hits) - hits.null_count <= 0.005 * len(hits)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "你都有底气去作出一个全新的开始", "我浏览过一些成人网站，心里很愧疚", "这个角度来看，你更站在父亲这边", "我发了征友贴，她加我的",
+        "报团在我看来是弱者的行为",
+    ],
+)  # fmt: skip
+def test_what_the_hand_check_found_to_be_touched_only_stays(text):
+    assert topic_of(pa.array([text]), load_topics()).to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "topic"),
+    [("I have this old Ford that I would like to trade in .", "trade"), ("How much is the salary ?", "recruitment")],
+)
+def test_what_the_hand_check_found_to_be_missed_goes(text, topic):
+    assert topic_of(pa.array([text]), load_topics()).to_pylist() == [topic]

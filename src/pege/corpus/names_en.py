@@ -68,7 +68,7 @@ _NAMED = re.compile(rf"\b(?i:(?:my|his|her|their) (?:\w+ )?names?(?:['’]s| is|
 _CALLED = re.compile(
     r"\b(?i:i['’]?m|i am|this is|it['’]?s me,?|calls? (?:me|him|her)|called|named|name[sd]? (?:our|my|the) \w+|"
     r"my names|go(?:es)? by|known as|hi|hey|hello|dear|thanks|thank you|love you|bye|good ?night|sorry|"
-    rf"nice to meet you|met|told|asked|miss|dating|dated|married|kissed|texted|love|hate),? +{_FULL}"
+    rf"(?:talk|chatt|speak|meet)ing (?:to|with) you|nice to meet you|met|told|asked|miss|dating|dated|married|kissed|texted|love|hate),? +{_FULL}"
 )
 _RELATION = (
     r"(?:friend|bestie|bf|gf|boyfriend|girlfriend|husband|wife|ex|brother|bro|sister|sis|son|daughter|kid|cousin|niece|"
@@ -81,6 +81,7 @@ _TITLE = re.compile(
     r"\b(?:(?i:(mr|mrs)|ms|dr|prof|rev|sgt)\.?|(?i:miss|mx|doctor|professor|coach|pastor|father|sister|brother|reverend|"
     r"officer|nurse|aunt|auntie|aunty|uncle|grandma|grandpa|granny|nana|sir|principal|judge|detective|sergeant|captain|"
     rf"bishop)) {_FULL}"
+    rf"|\b(?:(Mr|Mrs)|Ms|Dr|Prof)\.({_CAP})"  # Mrs.Vale
 )
 #: what is named or called, where it is no person
 _THINGS = re.compile(
@@ -102,7 +103,8 @@ def _persons(text: str, tagged: Sequence[Span]) -> Iterator[Span]:
             if _is_name_there(found, people) and not _THINGS.search(text[: found.start(1)]):
                 yield "person", *found.span(1)
     for found in _TITLE.finditer(text):
-        if _is_titled(found[2].split()[0], any_case=found[1] is not None):
+        named = (found[2] or found[4]).split()[0]
+        if _is_titled(named, any_case=found[1] is not None):
             yield "person", *found.span()
     yield from _listed_persons(text, people)
 

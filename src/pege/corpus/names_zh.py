@@ -44,7 +44,7 @@ def chinese_names(text: str) -> list[Span]:
     """
     words = tag_words(text)
     places = [("place", w.start, w.stop) for w in words if w.tag == "ns"]
-    return [*_addresses(text, words), *_institutions(words), *_persons(text, words), *places]
+    return [*_addresses(text, words), *_institutions(text, words), *_persons(text, words), *places]
 
 
 def tag_words(text: str) -> list[Word]:
@@ -182,10 +182,14 @@ _ORDINAL = re.compile(r"第[一二三四五六七八九十\d]+")
 _KINDS_OF_ANYWHERE = ("公司", "厂", "医院", "幼儿园", "小学", "中学", "高中", "初中", "大学", "银行", "法院", "工作室")
 
 
-def _institutions(words: Sequence[Word]) -> Iterator[Span]:
+#: 在过程中学会, 大学习: the head is a piece of other words
+_NO_HEAD = re.compile("[习会到着得过了做问以校者]|生(?!活)")
+
+
+def _institutions(text: str, words: Sequence[Word]) -> Iterator[Span]:
     for i, word in enumerate(words):
         head = _HEAD.search(word.text)
-        if head is None:
+        if head is None or (word.text.endswith("学") and _NO_HEAD.match(text, word.stop)):
             continue
         rest = word.text[: head.start()]
         is_own = len(rest) > 1 and rest not in _lists().modifiers and not _is_city(rest)
@@ -233,6 +237,7 @@ _BUILDING = re.compile(
 )
 _VILLAGE = re.compile(rf"{_HAN}{{2,3}}[镇乡县区]{_HAN}{{2,4}}(?:村|街道|屯|庄|镇)")
 _STREET = re.compile("(?:路|街|大道|巷|胡同|街道)$")
+_WAY_OF_LIFE = re.compile("(?:之|道|心|思|活)路$")
 _STREET_ALONE = re.compile("[东西南北中]?(?:路|街|大道|巷|胡同|街道)")
 _ESTATE = re.compile("小区|花园|公寓|名苑|花苑|新村|家园|大厦|工业园|别墅")
 
@@ -247,7 +252,7 @@ def _addresses(text: str, words: Sequence[Word]) -> Iterator[Span]:
             yield "address", *found.span()
     for i, word in enumerate(words):
         is_street = _STREET.search(word.text) is not None and len(word.text) > 2 and word.tag in _OWN_TAGS
-        if is_street and word.text not in _lists().not_streets:
+        if is_street and word.text not in _lists().not_streets and not _WAY_OF_LIFE.search(word.text):
             yield "address", word.start, word.stop
         first = _estate_start(words, i)
         if first is not None and (_STREET_ALONE.fullmatch(word.text) or _ESTATE.fullmatch(word.text)):
