@@ -68,7 +68,8 @@ _NAMED = re.compile(rf"\b(?i:(?:my|his|her|their) (?:\w+ )?names?(?:['’]s| is|
 _CALLED = re.compile(
     r"\b(?i:i['’]?m|i am|this is|it['’]?s me,?|calls? (?:me|him|her)|called|named|name[sd]? (?:our|my|the) \w+|"
     r"my names|go(?:es)? by|known as|hi|hey|hello|dear|thanks|thank you|love you|bye|good ?night|sorry|"
-    rf"(?:talk|chatt|speak|meet)ing (?:to|with) you|nice to meet you|met|told|asked|miss|dating|dated|married|kissed|texted|love|hate),? +{_FULL}"
+    r"(?:talk|chatt|speak|meet)ing (?:to|with) you|nice to meet you|met|told|asked|miss|dating|dated|married|kissed|"
+    rf"texted|love|hate),? +{_FULL}"
 )
 _RELATION = (
     r"(?:friend|bestie|bf|gf|boyfriend|girlfriend|husband|wife|ex|brother|bro|sister|sis|son|daughter|kid|cousin|niece|"

@@ -30,7 +30,8 @@ MOJIBAKE = (
 # 求助者：, Therapist:, [User]: ; a plain "User:" counts at the start of an utterance or behind the end of a sentence.
 SPEAKER_LABEL = (
     r"(?:求助者|支持者|咨询师|来访者|心理咨询师|用户|机器人|助手|答主|题主)[:：]"
-    r"|(?:^|[.!?。！？\n]\s*|\[)(?:User|Assistant|Human|AI|Bot|Chatbot|Client|Therapist|Counsell?or|Seeker|Supporter|Speaker [AB12])\]?: "
+    r"|(?:^|[.!?。！？\n]\s*|\[)(?:User|Assistant|Human|AI|Bot|Chatbot|Client|Therapist|Counsell?or|Seeker|Supporter"
+    r"|Speaker [AB12])\]?: "
 )
 
 
