@@ -31,7 +31,7 @@ from pege.corpus.offensive import LABELS, offensive_words
 DATA = Path(os.environ.get("PEGE_DATA", "../shared/data"))
 WORDS = Path(__file__).parents[1] / "src/pege/assets/offensive"
 Row = tuple[float, str]  # p(offensive), text
-N_CLEAN = {"chitchat": 24_000, "cped": 9_000, "smilechat": 9_000}  # utterances of dialogs, clean
+N_CLEAN = {"chitchat": 24_000, "cped": 9_000, "smilechat": 30_000}  # utterances of dialogs, clean
 N_TAUGHT = 12_000  # utterances with a word of the teacher
 
 TARGETED = {
@@ -116,7 +116,7 @@ def clean_chinese() -> list[tuple[str, str]]:
         (f"{part}-{k // 50}", t) for part in ("valid", "test") for k, (_, t) in enumerate(cped_lines(part)) if k and t
     ]
     random.Random(1).shuffle(lines)
-    talk = [(r["id"], m["content"][:150]) for r in itertools.islice(smilechat(), 6000) for m in r["messages"]]
+    talk = [(r["id"], m["content"]) for r in itertools.islice(smilechat(), 20_000) for m in r["messages"]]
     random.Random(2).shuffle(talk)
     return without_words(lines[: N_CLEAN["cped"]] + talk[: N_CLEAN["smilechat"]])
 

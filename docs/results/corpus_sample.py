@@ -1,7 +1,7 @@
 """Draw the dialogs of the hand check: `python docs/results/corpus_sample.py BUILD kept|dropped` prints them.
 
-100 kept dialogs, the languages half and half; 100 dropped ones, spread over the reasons that a filter or a rule gives (an odd
-number of utterances or too few need no judge). The judgements are in corpus.judged.tsv.
+100 kept dialogs, the languages half and half; 100 dropped ones, spread over the reasons that a filter or a rule gives
+(too few utterances or the wrong speaker at the end need no judge). The judgements are in corpus.judged.tsv.
 """
 
 from __future__ import annotations

@@ -1,0 +1,127 @@
+"""Write docs/results/corpus.md from the builds of corpus.sh: `python docs/results/corpus.py [BUILDS]`.
+
+Shown texts are of sources whose licence lets them be passed on (chitchat_dataset, SMILECHAT, CPED, EmoLLM), and none of
+a dialog that was dropped for personal data.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from corpus_sample import read_side
+
+from pege.corpus.read import EMOTIONS, corpus_rows, corpus_stats
+from pege.io import read_json, write_text
+
+HERE = Path(__file__).parent
+BUILDS = {
+    "strict": "dialogs, filter 1 as in the paper",
+    "cut": "dialogs, `--trailing cut`",
+    "threads": "as forum threads, `--trailing cut`",
+}
+SHOWN_SOURCES = ("chitchat", "smilechat", "cped", "emollm")
+PERSONAL = ("person", "institution", "address", "phone", "email", "handle", "id-number")
+MAX_CHARS = 120  # of a shown utterance
+
+
+def main(folder: Path) -> None:
+    """Read the builds, write the page."""
+    reports = {name: read_json(folder / name / "report.json") for name in BUILDS}
+    lines = ["# A corpus from all our dialogs", "", (HERE / "corpus.intro.md").read_text(encoding="utf-8").strip(), ""]
+    lines += ["## Counts and reasons", "", *counts(reports), "", "## Table 2 of the paper", "", *table_2(folder), ""]
+    lines += ["## The same dialogs as forum threads", "", *threads(folder), ""]
+    lines += ["## Examples of each reason", "", *examples(folder / "cut"), ""]
+    lines += ["## The hand check", "", *judged(folder), ""]
+    lines += [(HERE / "corpus.notes.md").read_text(encoding="utf-8").strip()]
+    write_text(HERE / "corpus.md", "\n".join(lines) + "\n")
+
+
+def counts(reports: dict[str, Any]) -> Iterator[str]:
+    """What became of the input, a column a build."""
+    yield f"| | {' | '.join(BUILDS.values())} |"
+    yield "|---|" + "---|" * len(reports)
+    for key in ("input", "kept", "train", "validation", "quarantined"):
+        yield f"| {key} | {' | '.join(f'{r[key]:,}' for r in reports.values())} |"
+    reasons = Counter({k: n for r in reversed(reports.values()) for k, n in r["dropped"].items()})
+    for reason, _ in reasons.most_common():
+        yield f"| `{reason}` | {' | '.join(format(r['dropped'].get(reason, 0), ',') for r in reports.values())} |"
+    yield ""
+    for name, r in reports.items():
+        total = r["kept"] + sum(r["dropped"].values()) + r["quarantined"]
+        yield f"{name}: kept + dropped + quarantined = {total:,} = input: {'yes' if total == r['input'] else 'NO'}."
+
+
+def table_2(folder: Path) -> Iterator[str]:
+    """Sessions and utterances by starting emotion."""
+    yield "| build | starts | sessions | utterances | a session |"
+    yield "|---|---|---|---|---|"
+    for name in BUILDS:
+        stats = corpus_stats(corpus_rows(folder / name))
+        for emotion in (*EMOTIONS, "all"):
+            n, m = (
+                sum(stats[k].values()) if emotion == "all" else stats[k].get(emotion, 0)
+                for k in ("sessions", "utterances")
+            )
+            yield f"| {name} | {emotion} | {n:,} | {m:,} | {m / max(n, 1):.1f} |"
+
+
+def threads(folder: Path) -> Iterator[str]:
+    """How many dialogs come back from the threads."""
+    plain, again = ({"\n".join(d.texts) for d in corpus_rows(folder / name)} for name in ("cut", "threads"))
+    both = plain & again
+    yield (
+        f"Of {len(plain):,} different dialogs that the build from dialogs keeps, the build from threads keeps "
+        f"{len(both):,} word for word ({len(both) / len(plain):.1%}), and {len(again - plain):,} others."
+    )
+
+
+def examples(build: Path) -> Iterator[str]:
+    """One dropped dialog a reason: what the rule or filter saw."""
+    found: dict[str, str] = {}
+    for row in read_side(build, "dropped"):
+        reason, source = row["reason"], str(row["source"] or row["file"])
+        if reason in found or not source.startswith(SHOWN_SOURCES):
+            continue
+        k = row["utterance"]
+        text = "" if reason in PERSONAL or k is None else " ".join(row["texts"][k].split())
+        seen = "(not shown)" if reason in PERSONAL else str(row["detail"] or "").replace("|", "\\|")
+        found[reason] = f"| `{reason}` | {row['id']} | {_short(text)} | {_short(seen)} |"
+    yield "| reason | dialog | utterance | what was seen |"
+    yield "|---|---|---|---|"
+    yield from (found[r] for r in sorted(found))
+
+
+def _short(text: str) -> str:
+    return text.replace("|", "\\|")[:MAX_CHARS] + ("..." if len(text) > MAX_CHARS else "")
+
+
+def judged(folder: Path) -> Iterator[str]:
+    """What we judged, and what became of the faults since."""
+    with (HERE / "corpus.judged.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    now = {r["id"]: r["reason"] for r in read_side(folder / "strict", "dropped")}
+    yield "| reason | judged | dropped rightly | of the wrong ones, no longer dropped for it |"
+    yield "|---|---|---|---|"
+    dropped = [r for r in rows if r["side"] == "dropped"]
+    for reason, n in sorted(Counter(r["reason"] for r in dropped).items()):
+        wrong = [r["id"] for r in dropped if r["reason"] == reason and r["right"] == "0"]
+        mended = sum(now.get(i) != reason for i in wrong)
+        yield f"| `{reason}` | {n} | {n - len(wrong)} | {f'{mended} of {len(wrong)}' if wrong else ''} |"
+    yield ""
+    yield "| flaw of a kept dialog | of 100 | dropped now |"
+    yield "|---|---|---|"
+    kept = [r for r in rows if r["side"] == "kept"]
+    flaws = Counter(flaw for r in kept for flaw in r["reason"].split())
+    for flaw, n in flaws.most_common():
+        gone = sum(r["id"] in now for r in kept if flaw in r["reason"].split())
+        yield f"| {flaw} | {n} | {gone} |"
+    yield f"| none | {sum(r['right'] == '1' for r in kept)} | |"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/corpus-all"))
