@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from pege.models.listener_layers import ListenerConfig
 
 
@@ -39,3 +41,7 @@ class MoelConfig(ListenerConfig):
         if not self.oracle_steps:
             return 0.0
         return self.oracle_floor + (1 - self.oracle_floor) * math.exp(-step / self.oracle_steps)
+
+    def is_oracle_step(self, step: int) -> bool:
+        """Give whether a training step sees the true emotion: drawn by the seed and the step alone."""
+        return bool(np.random.default_rng((self.oracle_seed, step)).random() < self.oracle_share(step))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
@@ -185,7 +184,7 @@ class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # typ
         context: Tensor = encoder_outputs[0]
         if attention_mask is None:
             attention_mask = context.new_ones(context.shape[0], context.shape[1] - 1)
-        is_token = self.encoder.is_token(None, attention_mask)
+        is_token = self.encoder.is_token(attention_mask)
         emotion_logits = self.emotion_keys(context[:, 0])
         wants_cache = labels is None and not self.training if use_cache is None else use_cache
         if wants_cache and cache is None:
@@ -207,8 +206,7 @@ class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # typ
             if step is None:
                 step = int(self.step)
                 self.step += 1
-            share = self.config.oracle_share(step)
-            if np.random.default_rng((self.config.oracle_seed, step)).random() < share:
+            if self.config.is_oracle_step(step):
                 return as_probabilities(emotion, self.config.n_emotions)
         n_top = self.config.n_top_listeners
         if 0 < n_top < self.config.n_emotions:
