@@ -243,7 +243,9 @@ def has_long_word(texts: pa.StringArray, options: LongWordOptions) -> pa.Boolean
 
 def _parts_words(points: CodePoints) -> NDArray[np.bool_]:
     """Mark what is no letter or digit, and Chinese and Japanese."""
-    return ((points.classes & (LETTER | DIGIT)) == 0) | ((points.classes & CJK) != 0)
+    kinds = points.classes
+    parts: NDArray[np.bool_] = ((kinds & (LETTER | DIGIT)) == 0) | ((kinds & CJK) != 0)
+    return parts
 
 
 def _may_lack_gaps(is_gap: NDArray[np.bool_], points: CodePoints, max_chars: int) -> NDArray[np.bool_]:
