@@ -66,12 +66,14 @@ def project_embeddings(matrix: NDArray[Any], width: int) -> Matrix:
     if rows.ndim != 2 or width < 1:
         raise ValueError(f"wants a matrix and a width of 1 or more, not {rows.shape} and {width}")
     if width >= rows.shape[1]:
-        return np.pad(rows, ((0, 0), (0, width - rows.shape[1]))).astype(np.float32)
+        padded: Matrix = np.pad(rows, ((0, 0), (0, width - rows.shape[1]))).astype(np.float32)
+        return padded
     _, axes = np.linalg.eigh(rows.T @ rows)  # (D, D), the largest last
     axes = axes[:, ::-1][:, :width]
     largest = np.abs(axes).argmax(axis=0)
     axes = axes * np.sign(axes[largest, np.arange(width)])
-    return (rows @ axes).astype(np.float32)  # (V, D) @ (D, width)
+    projected: Matrix = (rows @ axes).astype(np.float32)  # (V, D) @ (D, width)
+    return projected
 
 
 def initialise_embeddings(model: Any, matrix: NDArray[Any], *, is_covered: NDArray[np.bool_] | None = None) -> None:
