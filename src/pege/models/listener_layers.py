@@ -271,27 +271,31 @@ class ContextEncoder(nn.Module):
             **kwargs: what other models know, left alone.
 
         Returns:
-            ``last_hidden_state`` (B, S + 1, H): the query's state first.
+            ``last_hidden_state`` (B, S + 1, H): the query's state, the tokens', what is padding last.
         """
         query = input_ids.new_full((len(input_ids), 1), self.config.query_token_id)
         roles = torch.zeros_like(input_ids) if role_ids is None else role_ids
         roles = input_ids.new_tensor(self.config.role_token_ids)[roles]
-        is_token = self.is_token(input_ids, attention_mask)
+        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        order = (
+            attention_mask.bool().logical_not().byte().argsort(dim=1, stable=True)
+        )  # the query's neighbour is a token
+        input_ids, roles = input_ids.gather(1, order), roles.gather(1, order)
+        is_token = self.is_token(attention_mask)
         vectors = self.embed(torch.cat((query, input_ids), dim=1)) + self.embed(torch.cat((query, roles), dim=1))
-        positions = (is_token.cumsum(dim=1) - 1).clamp_(min=0)
         states = self.projection(vectors)
-        states = states + timing_signal(positions, positions.shape[1], self.config.hidden_size).to(states.dtype)
+        n = states.shape[1]
+        positions = torch.arange(n, device=states.device)
+        states = states + timing_signal(positions, n, self.config.hidden_size).to(states.dtype)
         for layer in self.layers:
             states = layer(states, is_token)
         return BaseModelOutput(last_hidden_state=self.norm(states))
 
     @staticmethod
-    def is_token(input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
-        """Give which encoded positions are no padding, (B, S + 1); the query never is."""
-        if attention_mask is None:
-            assert input_ids is not None, "input_ids or attention_mask"
-            attention_mask = torch.ones_like(input_ids)
-        return F.pad(attention_mask.bool(), (1, 0), value=True)
+    def is_token(attention_mask: Tensor) -> Tensor:
+        """Give which encoded positions are no padding, (B, S + 1), of the mask of the context, (B, S)."""
+        positions = torch.arange(attention_mask.shape[1] + 1, device=attention_mask.device)
+        return positions <= attention_mask.bool().sum(dim=1, keepdim=True)
 
 
 def initialise_listener_weights(module: nn.Module) -> None:
