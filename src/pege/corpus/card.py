@@ -41,16 +41,15 @@ def write_card(folder: Path, *, name: str, licence: str) -> Path:
 _SIZES = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6), ("1M<n<10M", 1e7))  # the hub's
 
 
-def _card(folder: Path, report: dict[str, Any], stats: dict[str, Any], name: str, licence: str) -> str:
+def _front_matter(stats: dict[str, Any], name: str, licence: str) -> str:
     n = stats["n_sessions"]
-    size = next((s for s, bound in _SIZES if n < bound), "n>10M")
     head = {
         "pretty_name": name,
         "license": licence,
         "language": sorted(stats["languages"]),
         "task_categories": ["text-generation"],
         "tags": ["dialog", "empathy", "emotion", "conversational"],
-        "size_categories": [size],
+        "size_categories": [next((s for s, bound in _SIZES if n < bound), "n>10M")],
         "configs": [
             {
                 "config_name": "default",
@@ -58,6 +57,11 @@ def _card(folder: Path, report: dict[str, Any], stats: dict[str, Any], name: str
             }
         ],
     }
+    return yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+
+
+def _card(folder: Path, report: dict[str, Any], stats: dict[str, Any], name: str, licence: str) -> str:
+    n = stats["n_sessions"]
     config = {k: v for k, v in read_yaml(folder / "config.yaml").items() if k != "input"}
     versions = read_json(folder / "versions.json")
     rows = "\n".join(
@@ -67,7 +71,7 @@ def _card(folder: Path, report: dict[str, Any], stats: dict[str, Any], name: str
     )
     reasons = "\n".join(f"| `{reason}` | {count} |" for reason, count in report["dropped"].items())
     return f"""---
-{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---
+{_front_matter(stats, name, licence)}---
 
 # {name}
 
