@@ -1,5 +1,5 @@
 # Why PEGE does what it does (docs/results/main-path.md): seed 0 of main-path.sh with other weights and other decoding.
-# Run it after main-path.sh, at the repository's root: about 70 minutes on two cores.
+# Run it after main-path.sh, at the repository's root: about an hour on two cores.
 set -eu
 out=${OUT:-runs/main-path}
 half="--lora.target_modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj
@@ -23,8 +23,6 @@ train ner-0 --loss.alpha 0                            # Eq. 4 alone
 chat $out/ner-0 $out/ner-0/selfchat.jsonl
 train strong-0 --loss.alpha 20 --loss.beta 8          # both, four times
 chat $out/strong-0 $out/strong-0/selfchat.jsonl
-train target-0 --loss.kind target --loss.alpha 0.5    # ours (design, section 4)
-chat $out/target-0 $out/target-0/selfchat.jsonl
 for system in nll pege; do                            # the two of main-path.sh, nearer to the mode
     chat $out/$system-0 $out/$system-0/selfchat-cool.jsonl --temperature 0.5
 done

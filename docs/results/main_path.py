@@ -125,7 +125,6 @@ VARIANTS = {
     ("ner-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 0, β = 2: Eq. 4 alone",
     ("strong-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 20, β = 8",
     ("turns-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 2, c in turns",
-    ("target-0", "selfchat.jsonl", "selfchat.jsonl"): "PEGE-target, α = 0.5 (ours)",
     ("pege-0", "selfchat-cool.jsonl", "selfchat-cool.jsonl"): "α = 5, β = 2; both at temperature 0.5",
 }
 

@@ -1,0 +1,118 @@
+"""Rows to tensors for models that take one response at a time: PLATO-2, MoEL, MIME (design sec. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+from pege.dialog import Dialog, Emotion, Utterance
+from pege.lexicon import Lexicon, mean_vad
+from pege.models.listener_input import collate_listener_samples, encode_listener_sample
+from pege.models.plato2.encode import collate_samples, encode_sample
+from pege.words import segmenter
+
+_MAX_RESPONSE = 128  # tokens, the original's
+Encode = Callable[[Sequence[Utterance], str, Emotion | None], Any]
+
+
+class ResponseSample(TypedDict):
+    """A context and its response, before padding."""
+
+    input_ids: list[int]  # what the length is measured by
+    sample: Any  # of the model's own kind
+    n_utterances: int  # c of Eq. 2
+    user_vad: list[float]  # (3,) u of Eq. 1
+    p_positive: float
+    p_negative: float
+
+
+def make_response_samples(
+    dialogs: Iterable[Dialog],
+    encode: Encode,
+    lexicon: Lexicon,
+    *,
+    sides: Literal["agent", "both"] = "agent",
+    count: Literal["utterances", "turns"] = "utterances",
+    emotion_input: bool = True,
+) -> Iterator[ResponseSample]:
+    """Give one sample a response. Every dialog carries its emotion.
+
+    Args:
+        dialogs: with ``emotion``.
+        encode: of `plato2_encoder` or `listener_encoder`.
+        lexicon: for u, as in `pege.training.samples.make_samples`.
+        sides: ``agent``, or ``both``, which learns all but the first utterance.
+        count: c in utterances, or in turns of two.
+        emotion_input: whether the probabilities go into the model.
+    """
+    for dialog in dialogs:
+        if dialog.emotion is None:
+            continue
+        vad = mean_vad(segmenter(dialog.language)(dialog.messages[0].content), lexicon)
+        for k in range(1, len(dialog.messages)):
+            if sides == "agent" and dialog.messages[k].role == "user":
+                continue
+            emotion = dialog.emotion if emotion_input else None
+            sample = encode(dialog.messages[:k], dialog.messages[k].content, emotion)
+            yield ResponseSample(
+                input_ids=sample.input_ids,
+                sample=sample,
+                n_utterances=k if count == "utterances" else (k + 1) // 2,
+                user_vad=[float(x) for x in (lexicon.mean if vad is None else vad)],
+                p_positive=dialog.emotion.positive,
+                p_negative=dialog.emotion.negative,
+            )
+
+
+def plato2_encoder(tokenizer: Any, config: Any, *, max_length: int) -> Encode:
+    """Give what encodes for PLATO-2: a context and a response in one sequence."""
+    n_tokens = min(max_length, config.max_position_embeddings)
+
+    def encode(context: Sequence[Utterance], response: str, emotion: Emotion | None) -> Any:
+        return encode_sample(
+            tokenizer,
+            [u.content for u in context],
+            response,
+            emotion=emotion,
+            emotion_text=not config.emotion_embedding,
+            max_length=n_tokens,
+            max_response=min(_MAX_RESPONSE, n_tokens // 2),
+        )
+
+    return encode
+
+
+def listener_encoder(tokenizer: Any, config: Any, *, max_length: int) -> Encode:
+    """Give what encodes for MoEL and MIME: a context, and a response beside it."""
+
+    def encode(context: Sequence[Utterance], response: str, emotion: Emotion | None) -> Any:
+        return encode_listener_sample(
+            tokenizer, context, response, emotion=emotion, max_length=max_length, max_response=_MAX_RESPONSE
+        )
+
+    return encode
+
+
+def collate_responses(samples: Sequence[ResponseSample], *, pad_id: int, roles: bool) -> dict[str, Tensor]:
+    """Pad samples into a batch: the model's inputs, ``labels`` and ``n_utterances`` (B, T), u (B, 3), p (B,).
+
+    Args:
+        samples: of one kind.
+        pad_id: of the tokenizer.
+        roles: whether PLATO-2 has them.
+    """
+    inner = [s["sample"] for s in samples]
+    if hasattr(inner[0], "decoder_input_ids"):
+        batch = collate_listener_samples(inner, pad_id=pad_id)
+    else:
+        batch = collate_samples(inner, pad_id=pad_id, roles=roles)
+    counts = torch.tensor([s["n_utterances"] for s in samples])
+    return batch | {
+        "n_utterances": counts[:, None].expand_as(batch["labels"]).contiguous(),
+        "user_vad": torch.tensor([s["user_vad"] for s in samples], dtype=torch.float32),
+        "p_positive": torch.tensor([s["p_positive"] for s in samples], dtype=torch.float32),
+        "p_negative": torch.tensor([s["p_negative"] for s in samples], dtype=torch.float32),
+    }
