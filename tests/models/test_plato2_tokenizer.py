@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -16,6 +18,7 @@ from pege.cli import main
 from pege.dialog import make_dialog
 from pege.errors import InputError
 from pege.io import write_rows
+from pege.models.plato2.convert import convert_plato
 from pege.models.plato2.spm_file import parse_sentencepieces, read_sentencepieces
 from pege.models.plato2.tokenizer import paddlenlp_tokenizer, train_tokenizer
 
@@ -82,7 +85,15 @@ def test_the_command_words_bad_input_in_one_line(tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     write_rows("rows.jsonl", [make_dialog(TEXTS[:3])])
     with pytest.raises(SystemExit) as caught:
-        main(["tokenizer", "--data", "rows.jsonl", *(["--output", "out"] if arguments[0] != "--output" else []), *arguments])
+        main(
+            [
+                "tokenizer",
+                "--data",
+                "rows.jsonl",
+                *(["--output", "out"] if arguments[0] != "--output" else []),
+                *arguments,
+            ]
+        )
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("pege: ")
     assert not (tmp_path / "out").exists()
@@ -143,6 +154,18 @@ def test_the_reader_finds_what_sentencepiece_says(tmp_path, kind):
     assert found.kind == kind
     assert [p for p, _, _ in found.pieces] == [processor.id_to_piece(k) for k in range(len(processor))]
     assert [s for _, s, _ in found.pieces] == pytest.approx([processor.get_score(k) for k in range(len(processor))])
+
+
+def test_a_converted_folder_has_the_fast_tokenizer(tmp_path):
+    source = tmp_path / "in"
+    shutil.copytree(Path(__file__).parents[1] / "reference" / "plato2" / "pre", source)
+    data = spm_model("unigram")
+    (source / "spm.model").write_bytes(data)
+    ids = vocabulary_of(data, source / "vocab.txt")
+    (source / "tokenizer_config.json").write_text('{"tokenizer_class": "UnifiedTransformerTokenizer"}')
+    fast = AutoTokenizer.from_pretrained(convert_plato(source, tmp_path / "out"))
+    assert fast.mask_token_id == ids["[MASK]"]
+    assert fast.decode(fast("my dog", add_special_tokens=False)["input_ids"]) == "my dog"
 
 
 @pytest.mark.parametrize(

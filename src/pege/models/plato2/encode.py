@@ -74,7 +74,7 @@ def encode_sample(
         response: what is learned; None where it is to be generated.
         emotion: of the first utterance; None leaves it out.
         emotion_text: whether the emotion is a line ahead of the first utterance; else it is numbers for the embedding.
-        positions: ``continuous``: 0, 1, 2, ...; ``relative``: the response counts from 0 and the context backwards, down
+        positions: ``continuous``: 0, 1, 2, ...; ``relative``: the response counts from 0, the context backwards down
             to ``max_response`` at its end, so that a token's position is its distance.
         max_length: tokens of the sample.
         max_response: tokens of the response, with bos and eos.
@@ -90,10 +90,10 @@ def encode_sample(
         lead += [*text_ids(tokenizer, system_line(emotion)), eos]
     answer = [bos]
     if response is not None:
-        answer = [bos, *text_ids(tokenizer, response)][: max_response - 1] + [eos]
+        answer += [*text_ids(tokenizer, response)[: max_response - 2], eos]
     room = max_length - len(lead) - len(answer)
-    if room < 2:
-        raise InputError(f"{max_length} tokens leave no room for a context", fix="raise max_length")
+    if room < 2 or max_response < 3:
+        raise InputError(f"no room in {max_length} tokens, {max_response} of the response", fix="raise them")
     kept = _newest([[*text_ids(tokenizer, u), eos] for u in context], room)
     n_context = len(lead) + sum(map(len, kept))
     roles = [0] * len(lead)

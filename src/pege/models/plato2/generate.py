@@ -136,10 +136,9 @@ def generate_candidates(
 
 def _log_probs(logits: Sequence[Tensor], ids: Tensor, suppressed: list[int]) -> Tensor:
     """Log-probability of each token, (B, new), where those that are never generated have none."""
-    columns = []
+    columns, never = [], torch.tensor(suppressed, dtype=torch.long, device=ids.device)
     for step, token in zip(logits, ids.unbind(1), strict=True):
-        allowed = step.float()  # (B, V)
-        allowed[:, suppressed] = -torch.inf
+        allowed = step.float().index_fill(1, never, -torch.inf)  # (B, V)
         columns.append(allowed.log_softmax(-1).gather(1, token[:, None]))
     return torch.cat(columns, dim=1)
 

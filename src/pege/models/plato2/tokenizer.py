@@ -79,7 +79,9 @@ def train_tokenizer(texts: Iterable[str], *, n_pieces: int = N_PIECES) -> PreTra
     except RuntimeError as e:
         if "ocab" not in str(e):
             raise
-        raise InputError(f"too little text for {n_pieces} pieces, or too few pieces", fix="name another n_pieces") from e
+        raise InputError(
+            f"too little text for {n_pieces} pieces, or too few pieces", fix="name another n_pieces"
+        ) from e
     found = parse_sentencepieces(out.getvalue())
     ids = {piece: k for k, (piece, _, _) in enumerate(found.pieces)}
     return _fast(found, ids | {MASK: len(ids)}, [normalizers.NFC()], jieba=False)
