@@ -28,6 +28,11 @@ def chinese_words(text: str) -> list[str]:
     return [w for w in _jieba_cut()(text.lower()) if any(c.isalnum() for c in w)]
 
 
+def cut_chinese(text: str) -> list[str]:
+    """Cut all of a Chinese text by jieba, nothing left out: words, punctuation, spaces."""
+    return _jieba_cut()(text)
+
+
 @functools.cache
 def _jieba_cut() -> Callable[[str], list[str]]:
     import jieba

@@ -23,6 +23,7 @@ _COMMANDS = {
     "corpus": ("pege.cli.corpus:app", "Raw dialogs to a corpus: build, count, inspect, describe, audit."),
     "lexicon": ("pege.cli.lexicon:app", "VAD lexicons: look words up, measure coverage, compare, build."),
     "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, compare, train, cascade."),
+    "tokenizer": ("pege.cli.tokenizer:tokenizer", "Train PLATO-2's vocabulary on rows."),
     "train": ("pege.cli.train:train", "Fine-tune a causal LM with the PEGE loss or with plain NLL."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),

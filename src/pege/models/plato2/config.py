@@ -38,6 +38,7 @@ class Plato2Config(PreTrainedConfig):  # type: ignore[misc]
         max_position_embeddings: positions, learned.
         type_vocab_size: 0 is the context, 1 the response.
         role_type_size: who speaks; None for a model without roles.
+        emotion_embedding: whether p(positive | u1) and p(negative | u1) enter as learned embeddings.
         layer_norm_eps: of all norms.
         initializer_range: standard deviation of the first weights.
         mask_token_id: with ``unk_token_id`` and ``bos_token_id`` never generated; None where there is none.
@@ -57,6 +58,7 @@ class Plato2Config(PreTrainedConfig):  # type: ignore[misc]
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     role_type_size: int | None = None
+    emotion_embedding: bool = False
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     unk_token_id: int = 0

@@ -16,6 +16,7 @@ from pege.io import read_json
 from pege.models.paddle_files import Arrays, read_pdparams, read_variable_folder
 from pege.models.plato2.config import Plato2Config
 from pege.models.plato2.modeling import Plato2ForConditionalGeneration
+from pege.models.plato2.tokenizer import paddlenlp_tokenizer
 
 _VOCABULARIES = ("vocab.txt", "spm.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _CONFIGS = ("model_config.json", "config.json")
@@ -80,7 +81,8 @@ def convert_plato(folder: Path | str, output: Path | str) -> Path:
     Args:
         folder: ``model_state.pdparams`` (or another ``.pdparams``, or a file per variable) with ``model_config.json``
             (or ``config.json``), and the tokenizer's files where there are any.
-        output: a new folder: ``model.safetensors``, ``config.json``, ``generation_config.json``, tokenizer files.
+        output: a new folder: ``model.safetensors``, ``config.json``, ``generation_config.json``, tokenizer files; with
+            ``vocab.txt`` and ``spm.model`` a fast tokenizer too.
 
     Raises:
         InputError: an output that is there; a file that is missing, cut or not what it says; a weight that is missing,
@@ -100,6 +102,8 @@ def convert_plato(folder: Path | str, output: Path | str) -> Path:
         for name in _VOCABULARIES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, temporary / name)
+        if all((source / name).is_file() for name in ("vocab.txt", "spm.model")):
+            paddlenlp_tokenizer(source / "spm.model", source / "vocab.txt").save_pretrained(temporary)
         temporary.chmod(0o755)
         temporary.rename(target)
     finally:

@@ -15,7 +15,7 @@ from pege.models.plato2.config import Plato2Config
 
 
 class Plato2Embeddings(nn.Module):
-    """Word + position + type, and + role where the model has roles."""
+    """Word + position + type, and + role and emotion where the model has them."""
 
     def __init__(self, config: Plato2Config) -> None:
         super().__init__()
@@ -24,18 +24,29 @@ class Plato2Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, h)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, h)
         self.role_embeddings = nn.Embedding(config.role_type_size, h) if config.role_type_size else None
+        self.emotion_embeddings = nn.Embedding(2, h) if config.emotion_embedding else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor, role_ids: Tensor | None
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor,
+        position_ids: Tensor,
+        role_ids: Tensor | None,
+        emotion: Tensor | None = None,
     ) -> Tensor:
-        """Add up, (B, S) each, to (B, S, H)."""
+        """Add up, (B, S) each, to (B, S, H); emotion (B, 2) goes to the context's tokens."""
         found: Tensor = self.word_embeddings(input_ids)
         found = found + self.position_embeddings(position_ids) + self.token_type_embeddings(token_type_ids)
         if role_ids is not None:
             if self.role_embeddings is None:
                 raise ValueError("role_ids given to a model without roles (role_type_size is None)")
             found = found + self.role_embeddings(role_ids)
+        if emotion is not None:
+            if self.emotion_embeddings is None:
+                raise ValueError("emotion given to a model without it (emotion_embedding is False)")
+            mixed = emotion.to(found.dtype) @ self.emotion_embeddings.weight  # (B, 2) @ (2, H) -> (B, H)
+            found = found + mixed[:, None] * (token_type_ids == 0)[..., None]
         dropped: Tensor = self.dropout(found)
         return dropped
 
@@ -128,6 +139,7 @@ class Plato2Model(Plato2PreTrainedModel):
         position_ids: Tensor | None = None,
         role_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        emotion: Tensor | None = None,
         cache: Any = None,
         use_cache: bool | None = None,
         **kwargs: Any,
@@ -143,7 +155,7 @@ class Plato2Model(Plato2PreTrainedModel):
         if position_ids is None:
             position_ids = _positions(attention_mask, n_past, n_new, input_ids)
         visible = _visible(attention_mask, token_type_ids, n_past)  # (B, S, K)
-        states = self.embeddings(input_ids, token_type_ids, position_ids, role_ids)
+        states = self.embeddings(input_ids, token_type_ids, position_ids, role_ids, emotion)
         mask = torch.zeros(visible.shape, dtype=states.dtype, device=states.device)
         mask = mask.masked_fill(~visible, torch.finfo(states.dtype).min)[:, None]
         for layer in self.layers:
@@ -228,6 +240,7 @@ class Plato2ForConditionalGeneration(Plato2PreTrainedModel, GenerationMixin):  #
         position_ids: Tensor | None = None,
         role_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        emotion: Tensor | None = None,
         labels: Tensor | None = None,
         cache: Any = None,
         past_key_values: Any = None,
@@ -244,6 +257,7 @@ class Plato2ForConditionalGeneration(Plato2PreTrainedModel, GenerationMixin):  #
             role_ids: (B, S), for a model with roles.
             attention_mask: (B, S, S), 1 where a position may be seen; or (B, S), 1 for a token and 0 for padding: then
                 the context is seen by all, and a response up to each position.
+            emotion: p(positive | u1) and p(negative | u1), (B, 2), for a model with ``emotion_embedding``.
             labels: (B, S), -100 where nothing is learned; they are shifted here, as in other causal models.
             cache: keys and values of earlier positions.
             past_key_values: the same.
@@ -256,7 +270,7 @@ class Plato2ForConditionalGeneration(Plato2PreTrainedModel, GenerationMixin):  #
         """
         cache = past_key_values if cache is None else cache
         out = self.model(
-            input_ids, token_type_ids, position_ids, role_ids, attention_mask, cache=cache, use_cache=use_cache
+            input_ids, token_type_ids, position_ids, role_ids, attention_mask, emotion, cache=cache, use_cache=use_cache
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(out.last_hidden_state[:, kept])
