@@ -13,12 +13,19 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from pege.errors import InputError
 from pege.models.causal import check_head, head_of, last_hidden_states, load_causal
 
-
 SIZES = {
     "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "initializer_range": 0.5, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-GPT_SIZES = {"vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.5, "bos_token_id": 1, "eos_token_id": 2}
+GPT_SIZES = {
+    "vocab_size": 61,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "initializer_range": 0.5,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 HEAD_SIZES = SIZES | {"head_dim": 8, "num_key_value_heads": 2}
 OPT_SIZES = SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 16, "init_std": 0.5}
 RIGHT = {

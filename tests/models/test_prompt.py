@@ -28,7 +28,7 @@ BRACKETS = (
 )
 # what stands in headers, in the template, or in the marks; and anything at all
 TEXTS = st.one_of(
-    st.sampled_from(["i", "a", "user", "assistant", "system", "░", "end", "A chat", "|>", "U", "\ue000Aa\"0\"\ue001"]),
+    st.sampled_from(["i", "a", "user", "assistant", "system", "░", "end", "A chat", "|>", "U", '\ue000Aa"0"\ue001']),
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda text: bool(text.split())),
 )
 

@@ -57,12 +57,14 @@ def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None
         The model in evaluation mode and its tokenizer, with a pad token.
 
     Raises:
-        InputError: no such model, a file cut in half, a missing package.
+        InputError: no such model, a file cut in half, a kind that is no causal LM, a missing package.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = resolve_model(name, cache_dir=cache_dir)
+    for file in Path(source).glob("*.json"):
+        read_json(file)  # words one that is cut, where the libraries raise anything
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
     with _loading(name):
         if (Path(source) / "adapter_config.json").is_file():
@@ -113,10 +115,26 @@ def _load_adapter(folder: Path, dtype: str, cache_dir: Path | None) -> Any:
 
 def base_of(folder: Path) -> str:
     """Name of the model a folder's LoRA adapter sits on: the run's ``model``, else what peft noted."""
-    for place in (folder, folder.parent):
-        if (place / "config.yaml").is_file():
-            return str(read_yaml(place / "config.yaml")["model"])
-    return str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+    run = run_settings(folder)
+    return str(run["model"] if run else read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+
+
+def run_settings(name: str | Path) -> dict[str, Any]:
+    """Give the config of the run that a folder, or a checkpoint in it, belongs to; empty for what is no run.
+
+    Raises:
+        InputError: a ``config.yaml`` that is cut: a prompt unlike that of the training would go unnoticed.
+    """
+    folder = Path(name)
+    place = folder.parent if folder.name.startswith("checkpoint-") else folder
+    file = place / "config.yaml"
+    if not file.is_file():
+        return {}
+    config = read_yaml(file)
+    for field, kind in {"model": str, "emotion_input": bool, "generation": dict}.items():
+        if not isinstance(config.get(field), kind):
+            raise InputError(f"lacks {field}; is it cut?", where=file, fix="copy the run again, or train it")
+    return config
 
 
 @contextlib.contextmanager
@@ -129,7 +147,9 @@ def _loading(name: str | Path) -> Iterator[None]:
         yield
     except SafetensorError as e:
         raise InputError(f"the weights are cut or broken ({e})", where=name, fix="copy or train it again") from e
-    except (OSError, HfHubHTTPError) as e:
+    except InputError:
+        raise
+    except (OSError, ValueError, HfHubHTTPError) as e:
         first = str(e).strip().splitlines()[0]
         raise InputError(
             f"cannot be loaded ({first})", where=name, fix="name a run folder, 'base', or a hub model"

@@ -35,7 +35,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: of the Trainer.
 
     Raises:
-        InputError: a model whose logits are not its output matrix times a hidden state (`pege.models.causal.check_head`).
+        InputError: a model whose logits are not made as the loss takes them (`pege.models.causal.check_head`).
     """
 
     def __init__(
