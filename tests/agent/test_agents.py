@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -12,6 +13,7 @@ from pege.agent import GuardedAgent, load_agent
 from pege.agent.generate import LocalAgent, load_local_agent
 from pege.dialog import Context, Emotion, make_dialog
 from pege.errors import InputError
+from pege.io import start_run
 from pege.models.causal import load_causal
 from pege.safety import help_text
 
@@ -57,6 +59,78 @@ def test_a_stream_gives_what_the_batch_gives(agent):
     assert " ".join(streamed.split()) == agent.respond(CONTEXTS[:1], seed=5)[0]
 
 
+def test_what_fails_while_streaming_is_raised_in_the_caller(agent, monkeypatch):
+    def broken(*a, **k):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(agent, "_sample", broken)
+    with pytest.raises(RuntimeError, match="no memory"):
+        list(agent.stream(CONTEXTS[0]))
+
+
+def test_a_stream_that_is_left_stops_its_thread(agent, monkeypatch):
+    monkeypatch.setattr(agent, "generation", {"do_sample": False, "min_new_tokens": 400, "max_new_tokens": 400})
+    steps, run = [], agent.model.forward
+    monkeypatch.setattr(agent.model, "forward", lambda *a, **k: steps.append(1) or run(*a, **k))
+    before = threading.active_count()
+    pieces = agent.stream(CONTEXTS[0], seed=1)
+    next(pieces)
+    pieces.close()
+    assert threading.active_count() == before
+    assert 0 < len(steps) < 400
+
+
+def test_settings_out_of_range_are_refused_before_a_model_is_loaded(tmp_path):
+    with pytest.raises(InputError, match=r"generation\.temperature: -1 is not above 0"):
+        load_agent(str(tmp_path / "no-model"), generation={"temperature": -1})
+    with pytest.raises(InputError, match=r"generation\.top_p: 3 is not above 0 and at most 1"):
+        load_agent("http://127.0.0.1:1/v1#m", generation={"top_p": 3})
+
+
+RUN = {"model": "base", "emotion_input": True, "lora": {}, "generation": {"top_k": 7}}
+
+
+@pytest.mark.parametrize("place", [".", "checkpoint-5"])
+def test_a_run_brings_its_prompt_and_settings_to_its_checkpoints_too(tiny_model_dir, tmp_path, place):
+    shutil.copytree(tiny_model_dir, tmp_path / "run" / place, dirs_exist_ok=True)
+    start_run(tmp_path / "run", RUN)
+    agent = load_local_agent(str(tmp_path / "run" / place), generation={"max_new_tokens": 3})
+    assert agent.emotion_input
+    assert (agent.generation["top_k"], agent.generation["max_new_tokens"]) == (7, 3)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "config.json"])
+def test_a_folder_with_a_file_cut_is_one_line(tiny_model_dir, tmp_path, file):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=rf"{file}: is not JSON"):
+        load_local_agent(str(folder))
+
+
+@pytest.mark.parametrize(("n_lines", "lacking"), [(1, "emotion_input"), (3, "generation")])
+def test_a_run_whose_config_is_cut_does_not_lose_its_prompt_unnoticed(tiny_model_dir, tmp_path, n_lines, lacking):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_model_dir, folder)
+    start_run(folder, RUN)
+    file = folder / "config.yaml"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:n_lines]))
+    with pytest.raises(InputError, match=rf"config\.yaml: lacks {lacking}; is it cut"):
+        load_local_agent(str(folder))
+
+
+def test_a_folder_without_a_tokenizer_or_of_another_kind_is_one_line(tiny_model_dir, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_local_agent(str(folder))
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_local_agent(str(folder))
+
+
 def test_an_empty_response_is_replaced_and_counted(agent, monkeypatch):
     monkeypatch.setattr(agent, "_generate", lambda contexts, seed, **more: ["" for _ in contexts])
     monkeypatch.setattr(agent, "n_fallbacks", 0)
@@ -74,12 +148,19 @@ class Counting:
         self.seen += contexts
         return ["ok"] * len(contexts)
 
+    def stream(self, context, *, seed=None):
+        yield from self.respond([context])
+
 
 def test_a_crisis_never_reaches_the_model():
     inner = Counting()
     answers = GuardedAgent(inner).respond([context("I want to kill myself"), context("hello"), context("我不想活了")])
     assert answers == [help_text("en"), "ok", help_text("zh")]
     assert [c.utterances[-1].content for c in inner.seen] == ["hello"]
+    guarded = GuardedAgent(inner)
+    assert [*guarded.stream(context("I want to kill myself"))] == [help_text("en")]
+    assert [*guarded.stream(context("good day"))] == ["ok"]
+    assert [c.utterances[-1].content for c in inner.seen] == ["hello", "good day"]
 
 
 def test_after_a_crisis_the_whole_dialog_stays_with_the_fixed_text():
@@ -140,6 +221,21 @@ def test_an_endpoint_answers_and_as_user_the_roles_are_swapped(endpoint):
     assert [m["role"] for m in requests[1][0]["messages"]] == ["system", "assistant", "user"]
     agent.client.close()
     user.client.close()
+
+
+def test_an_endpoint_gets_the_emotion_where_asked_and_all_settings_under_its_names(endpoint):
+    url, requests = endpoint
+    settings = {"max_new_tokens": 12, "top_k": 5, "temperature": 0.5}
+    agent = load_agent(f"{url}#m", emotion_input=True, generation=settings)
+    plain = load_agent(f"{url}#m")
+    for a in (agent, plain):
+        a.respond([context("hello")])
+        a.client.close()
+    (first, _), (second, _) = requests
+    assert first["messages"][0]["content"].endswith("First utterance: positive 0.10, negative 0.80.")
+    assert "positive" not in second["messages"][0]["content"]
+    assert (first["max_tokens"], first["top_k"], first["temperature"]) == (12, 5, 0.5)
+    assert "max_new_tokens" not in first
 
 
 def test_what_cannot_be_an_agent_is_named(tiny_model_dir):

@@ -176,6 +176,21 @@ def test_chat_answers_resets_shows_the_mood_and_guards(tiny_model_dir, capsys, m
     assert out.count("Find A Helpline") == 2  # the crisis, and what follows it
 
 
+def test_chat_refuses_a_setting_out_of_range_and_raises_what_fails(tiny_model_dir, capsys, monkeypatch):
+    code, _, err = run(["chat", str(tiny_model_dir), "--temperature", "-1"], capsys)
+    assert code == 2
+    assert "generation.temperature: -1.0 is not above 0" in err
+
+    def broken(*a, **k):
+        raise RuntimeError("no memory")
+
+    lines = iter(["I am sad", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
+    monkeypatch.setattr("pege.agent.generate.LocalAgent._sample", broken)
+    with pytest.raises(RuntimeError, match="no memory"):
+        run(["chat", str(tiny_model_dir)], capsys)
+
+
 def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):
     folder = tmp_path / "cut"
     shutil.copytree(tiny_model_dir, folder)

@@ -76,6 +76,12 @@ def test_without_guidance_the_loss_is_that_of_hugging_face(setting, tmp_path):
     assert loss.item() == pytest.approx(trainer.model(**{k: batch[k] for k in names}).loss.item(), rel=1e-5)
 
 
+def test_a_model_whose_logits_are_made_otherwise_is_refused(setting, tmp_path):
+    setting[0].config.final_logit_softcapping = 0.05  # which a Llama does not heed
+    with pytest.raises(InputError, match="LlamaForCausalLM: its logits are not"):
+        make_trainer(setting, tmp_path, LossSettings())
+
+
 def test_gradients_do_not_depend_on_how_the_batch_is_split(setting, tmp_path):
     trainer = make_trainer(setting, tmp_path, LossSettings())
     samples = setting[3]

@@ -20,13 +20,16 @@ def load_agent(
     dtype: str = "fast",
     api_key: str | None = None,
     keep_cache: bool = False,
+    emotion_input: bool = False,
 ) -> Agent:
     """Load an agent by what a person writes: a run, ``base``, a hub name, or ``http://HOST:PORT/v1#MODEL``.
 
     ``keep_cache`` lets a local model read only what is new of the dialogs that it was called with a turn before.
+    ``emotion_input`` puts p(positive | u1) and p(negative | u1) into an endpoint's system message, for one that serves
+    a run trained with them; a run that is loaded here brings its own setting, other models get none.
 
     Raises:
-        InputError: no such model; an endpoint without a model's name.
+        InputError: no such model; an endpoint without a model's name; a setting of generation out of its range.
     """
     if spec.startswith(("http://", "https://")):
         from pege.agent.endpoint import EndpointAgent
@@ -34,7 +37,7 @@ def load_agent(
         url, _, model = spec.partition("#")
         if not model:
             raise InputError("names no model", where=spec, fix="write http://HOST:PORT/v1#MODEL")
-        return EndpointAgent(url, model, role=role, api_key=api_key, generation=generation)
+        return EndpointAgent(url, model, role=role, api_key=api_key, emotion_input=emotion_input, generation=generation)
     from pege.agent.generate import load_local_agent
 
     return load_local_agent(spec, role=role, generation=generation, dtype=dtype, keep_cache=keep_cache)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from pege.dialog import Context
@@ -17,3 +17,10 @@ class Agent(Protocol):
 
     def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
         """Give one response per context, never empty; the same seed gives the same responses where that is possible."""
+
+
+class StreamingAgent(Agent, Protocol):
+    """An agent that also gives a response in pieces, as it comes."""
+
+    def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
+        """Give the response to one context in pieces. Closing the generator ends the work on it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pege.dialog import Context, Role
 from pege.errors import InputError
+from pege.models.generation import check_generation
 from pege.models.prompt import system_line
 
 _AS_USER = "You play the person who started this chat. Write only that person's next message, short and natural."
@@ -22,9 +23,13 @@ class EndpointAgent:
         role: whose utterances it gives; as ``user`` the roles are swapped, as such servers speak as the assistant.
         api_key: sent as a bearer token, never logged.
         emotion_input: whether the probabilities of u1 stand in the system message.
-        generation: fields of the request, e.g. ``temperature``, ``max_tokens``.
+        generation: fields of the request, e.g. ``temperature``, ``max_tokens``, which ``max_new_tokens`` becomes; what
+            the server does not know is its own to refuse.
         timeout_s: of one request, in seconds.
         n_parallel: requests at once.
+
+    Raises:
+        InputError: a setting of generation out of its range.
     """
 
     def __init__(
@@ -44,7 +49,9 @@ class EndpointAgent:
         self.name = f"{model}@{url}"
         self.model, self.emotion_input = model, emotion_input
         self.role: Role = role
-        self.generation = {"max_tokens": 80, "temperature": 0.9} | (generation or {})
+        check_generation(generation or {})
+        named = {"max_tokens" if k == "max_new_tokens" else k: v for k, v in (generation or {}).items()}
+        self.generation = {"max_tokens": 80, "temperature": 0.9} | named
         self.n_parallel = n_parallel
         self.client = OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s)
 
@@ -62,7 +69,7 @@ class EndpointAgent:
 
         try:
             answer = self.client.chat.completions.create(
-                model=self.model, messages=self._messages(context), seed=seed, **self.generation
+                model=self.model, messages=self._messages(context), seed=seed, extra_body=self.generation
             )
         except OpenAIError as e:
             raise InputError(f"no answer ({type(e).__name__})", where=self.name, fix="is the server up?") from e

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor
 
 from pege.agent.kept import Kept, join, keep, new_cache
 from pege.dialog import Context, Role
-from pege.errors import InputError
-from pege.io import read_yaml
-from pege.models.causal import fast_dtype, load_causal
+from pege.models.causal import fast_dtype, load_causal, run_settings
+from pege.models.generation import check_generation, local_names
 from pege.models.prompt import encode_dialog
 from pege.words import guess_language
 
@@ -36,6 +34,9 @@ class LocalAgent:
         max_context: tokens of the prompt; older turns are dropped.
         keep_cache: whether a call keeps its keys and values, so that the next one, with the same dialogs a turn later,
             reads only what is new. For one caller at a time.
+
+    Raises:
+        InputError: a setting of generation out of its range.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LocalAgent:
         self.role: Role = role
         self.emotion_input, self.max_context = emotion_input, max_context
         self.generation = GENERATION | (generation or {})
+        check_generation(self.generation)
         self.n_fallbacks = 0
         self.keep_cache = keep_cache
         self._kept: Kept | None = None
@@ -69,20 +71,37 @@ class LocalAgent:
                 self.n_fallbacks += not response
         return responses
 
-    def stream(self, context: Context, *, seed: int | None = None) -> Iterator[str]:
-        """Give the response to one context in pieces, as they are generated."""
+    def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
+        """Give the response to one context in pieces, as they are generated.
+
+        What fails in the thread that generates is raised here. Where the caller leaves off (Ctrl-C, ``close``), the
+        thread stops after the token it is at.
+        """
         from transformers import TextIteratorStreamer
 
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         prompts, stop_ids = self._prompts([context])
         input_ids, mask, _ = join(None, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
-        work = threading.Thread(
-            target=self._sample, args=(inputs, stop_ids, seed), kwargs={"streamer": streamer}, daemon=True
-        )
-        work.start()
-        yield from streamer
-        work.join()
+        left_off = threading.Event()
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._sample(inputs, stop_ids, seed, streamer=streamer, stopping_criteria=[_stopper(left_off)])
+            except BaseException as e:  # raised again below, in the caller's thread
+                failures.append(e)
+                streamer.end()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield from streamer
+        finally:
+            left_off.set()
+            thread.join()
+        if failures:
+            raise failures[0]
 
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
         prompts, stop_ids = self._prompts(contexts)
@@ -127,6 +146,15 @@ class LocalAgent:
             return self.model.generate(**{k: v.to(device) for k, v in inputs.items()}, generation_config=config, **more)
 
 
+def _stopper(left_off: threading.Event) -> Any:
+    """What `generate` asks after each token: whether each sequence, (B,), is to end."""
+
+    def stop(input_ids: Tensor, _scores: Any, **_: Any) -> Tensor:
+        return torch.full((len(input_ids),), left_off.is_set(), device=input_ids.device)
+
+    return stop
+
+
 def load_local_agent(
     spec: str,
     *,
@@ -137,25 +165,24 @@ def load_local_agent(
 ) -> LocalAgent:
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
 
+    A checkpoint in a run's folder has them too.
+
     The dtype ``fast`` is this machine's, see `pege.models.causal.fast_dtype`.
 
     Raises:
-        InputError: no such model; a name that GenerationConfig does not know.
+        InputError: no such model; a run's config that is cut; a setting of generation that GenerationConfig does not
+            know or that is out of its range. Settings are checked before the model is loaded.
     """
-    from transformers import GenerationConfig
-
-    known = vars(GenerationConfig()).keys()
-    unknown = [n for n in generation or {} if n not in known]
-    if unknown:
-        raise InputError(f"unknown generation setting {unknown[0]!r}", fix="see transformers.GenerationConfig")
+    run = run_settings(spec)
+    generation = run.get("generation", {}) | (generation or {})
+    check_generation(generation, known=local_names())
     model, tokenizer = load_causal(spec, dtype=fast_dtype() if dtype == "fast" else dtype)
-    run = read_yaml(Path(spec) / "config.yaml") if (Path(spec) / "config.yaml").is_file() else {}
     return LocalAgent(
         str(spec),
         model,
         tokenizer,
         role=role,
-        emotion_input=bool(run.get("emotion_input", False)),
-        generation=run.get("generation", {}) | (generation or {}),
+        emotion_input=run.get("emotion_input", False),
+        generation=generation,
         keep_cache=keep_cache,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
-from pege.agent.agent import Agent
+from pege.agent.agent import StreamingAgent
 from pege.dialog import Context
 from pege.safety import check_crisis, help_for
 
@@ -19,7 +19,7 @@ class GuardedAgent:
         agent: whom the other contexts go to.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: StreamingAgent) -> None:
         self.agent = agent
         self.name = agent.name
 
@@ -29,6 +29,14 @@ class GuardedAgent:
         open_contexts = [c for c, text in zip(contexts, fixed, strict=True) if text is None]
         answers = iter(self.agent.respond(open_contexts, seed=seed) if open_contexts else ())
         return [next(answers) if text is None else text for text in fixed]
+
+    def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
+        """Give the response to one context in pieces; the fixed text is one piece."""
+        text = crisis_help(context)
+        if text is None:
+            yield from self.agent.stream(context, seed=seed)
+        else:
+            yield text
 
 
 def crisis_help(context: Context) -> str | None:

