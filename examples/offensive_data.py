@@ -4,7 +4,7 @@ Needs the packages chitchat_dataset and alt-profanity-check (MIT both), and PEGE
 CPED (Apache-2.0) and SMILECHAT (CC0). Writes OUT/{train,validation,test-dialogs.en,test-dialogs.zh}.tsv.gz. Then:
 
     pege emotion train --labels clean offensive --train OUT/train.tsv.gz --validation OUT/validation.tsv.gz --output DIR
-        --name pege-offensive-1 --vocabulary_size 12000 --n_filters 64 --n_epochs 3 --batch_size 64 --learning_rate 1e-3
+        --name pege-offensive-2 --vocabulary_size 12000 --n_filters 64 --n_epochs 3 --batch_size 64 --learning_rate 1e-3
 
 Chinese has a real data set, COLD. English has none whose licence allows a model to be passed on, so its offensive texts are
 composed: words that a teacher (the linear model in alt-profanity-check, MIT) calls profane and that everyday dialogs do not use,

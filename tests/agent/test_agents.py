@@ -14,7 +14,7 @@ from pege.agent.generate import LocalAgent, load_local_agent
 from pege.dialog import Context, Emotion, make_dialog
 from pege.errors import InputError
 from pege.io import start_run
-from pege.models.causal import load_causal
+from pege.models.causal import load_model
 from pege.safety import help_text
 
 EMOTION = Emotion(negative=0.8, neutral=0.1, positive=0.1)
@@ -32,7 +32,7 @@ CONTEXTS = [
 
 @pytest.fixture(scope="module")
 def agent(tiny_model_dir):
-    model, tokenizer = load_causal(tiny_model_dir, dtype="float32")
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
     return LocalAgent("tiny", model, tokenizer, generation={"max_new_tokens": 8})
 
 
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_responses(agent):
 
 
 def test_greedy_responses_do_not_depend_on_the_batch(tiny_model_dir):
-    model, tokenizer = load_causal(tiny_model_dir, dtype="float32")
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
     greedy = LocalAgent(
         "tiny",
         model,

@@ -8,7 +8,7 @@ import torch
 from pege.agent import kept
 from pege.agent.generate import LocalAgent
 from pege.dialog import Context, make_dialog
-from pege.models.causal import load_causal
+from pege.models.causal import load_model
 from pege.selfchat import play_dialogs
 
 WORDS = {
@@ -22,7 +22,7 @@ STARTERS = ["I lost my dog.", "I am happy because the sea is so lovely today.", 
 
 @pytest.fixture
 def agents(tiny_model_dir):
-    model, tokenizer = load_causal(tiny_model_dir, dtype="float32")
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
 
     def make(role, keep_cache):
         return LocalAgent(role, model, tokenizer, role=role, generation=WORDS, keep_cache=keep_cache)

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pege.errors import InputError
-from pege.models.causal import check_head, head_of, last_hidden_states, load_causal
+from pege.models.causal import check_head, head_of, last_hidden_states, load_model
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -114,13 +114,13 @@ def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     with pytest.raises(InputError, match="cut or broken"):
-        load_causal(folder)
+        load_model(folder)
 
 
 def test_what_is_no_model_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no model"):
-        load_causal(tmp_path)
+        load_model(tmp_path)
     with pytest.raises(InputError, match="no such model"):
-        load_causal(tmp_path / "nothing")
+        load_model(tmp_path / "nothing")
     with pytest.raises(InputError, match="cannot be loaded"):
-        load_causal("no-such-model-anywhere")
+        load_model("no-such-model-anywhere")

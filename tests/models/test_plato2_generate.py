@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from pege.agent.plato import Plato2Agent, load_plato2_agent
+from pege.agent.generate import load_local_agent
+from pege.agent.responses import Plato2Agent
 from pege.dialog import Context, Emotion, Utterance
 from pege.errors import InputError
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
@@ -169,7 +170,9 @@ def test_the_agent_responds_by_its_protocol_and_never_with_nothing(tokenizer, tm
     model = model_of(tokenizer)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    agent = load_plato2_agent(str(tmp_path), generation={"max_new_tokens": 4}, dtype="float32", n_candidates=2)
+    agent = load_local_agent(
+        str(tmp_path), generation={"max_new_tokens": 4, "num_return_sequences": 2}, dtype="float32"
+    )
     responses = agent.respond(CONTEXTS, seed=3)
     assert responses == agent.respond(CONTEXTS, seed=3)
     assert all(responses)

@@ -6,11 +6,11 @@ import torch
 
 from pege.lexicon import extend_lexicon, load_lexicon
 from pege.loss import pege_loss
-from pege.models.causal import load_causal
+from pege.models.causal import load_model
 
 
 def test_a_plain_loop_learns(tiny_model_dir, lexicon_file):
-    model, tokenizer = load_causal(tiny_model_dir, dtype="float32")
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
     table = torch.from_numpy(extend_lexicon(load_lexicon(lexicon_file), tokenizer).values)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     ids = torch.tensor([tokenizer("I am sorry, dogs often come home.")["input_ids"]])
@@ -44,7 +44,7 @@ def test_it_sits_in_trl(tiny_model_dir, lexicon_file, tmp_path):
             )  # fmt: skip
             return (out.loss, out) if return_outputs else out.loss
 
-    model, tokenizer = load_causal(tiny_model_dir, dtype="float32")
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
     data = Dataset.from_list([{"text": t} for t in ("I am sorry, dogs often come home.", "I love the sea.")] * 2)
     config = SFTConfig(
         output_dir=str(tmp_path), max_steps=2, use_cpu=True, report_to="none", per_device_train_batch_size=2, bf16=False,

@@ -11,7 +11,7 @@ from pege.dialog import make_dialog
 from pege.errors import InputError
 from pege.io import read_json, write_rows
 from pege.lexicon import extend_lexicon, load_lexicon
-from pege.models.causal import load_causal
+from pege.models.causal import load_model
 from pege.training import LossSettings, PegeTrainer, TrainConfig, run_training
 from pege.training.samples import collate, make_samples
 
@@ -20,7 +20,7 @@ LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
 
 @pytest.fixture
 def setting(tiny_model_dir, lexicon_file, dialogs):
-    model, tokenizer = load_causal(tiny_model_dir, dtype="float32")
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
     lexicon = load_lexicon(lexicon_file)
     samples = list(make_samples(dialogs, tokenizer, lexicon, max_length=200))
     return model, tokenizer, lexicon, samples
@@ -164,8 +164,8 @@ def test_a_run_folder_holds_all_that_it_depends_on_and_loads_as_a_model(config, 
         p.name for p in folder.iterdir()
     }
     assert read_json(folder / "metrics.json")["validation_perplexity"] > 1
-    model, _ = load_causal(folder, dtype="float32")
-    base, _ = load_causal(config.model, dtype="float32")
+    model, _ = load_model(folder, dtype="float32")
+    base, _ = load_model(config.model, dtype="float32")
     assert not torch.equal(model.model.layers[0].self_attn.q_proj.weight, base.model.layers[0].self_attn.q_proj.weight)
     before = (folder / "log.jsonl").stat().st_mtime_ns
     run_training(config, folder)  # done: left as it is

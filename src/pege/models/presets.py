@@ -22,8 +22,8 @@ PRESETS = ("plato-tiny", "plato-mini", "plato-12L", "plato-24L", "plato-32L", *L
 def new_model(name: str, tokenizer: Any, *, word_vectors: str | None = None) -> Any:
     """Make a model of one of the paper's kinds with random weights; torch's generator is the seed.
 
-    MoEL and MIME come in the shape of their papers, with the three emotions of our rows; their loss is a mean over tokens
-    without label smoothing, so that its NLL compares with the others' (docs/models.md).
+    MoEL and MIME come in the shape of their papers, with the three emotions of our rows; their loss is a mean over
+    tokens without label smoothing, so that its NLL compares with the others' (docs/models.md).
 
     Args:
         name: of `PRESETS`.
@@ -69,9 +69,9 @@ def _read_vectors(spec: str, tokenizer: Any) -> tuple[Any, Any]:
     if path.is_file():
         matrix, is_covered = read_glove(path, tokenizer)
     else:
-        from pege.models.causal import load_causal
+        from pege.models.causal import load_model
 
-        model, theirs = load_causal(spec, dtype="float32")
+        model, theirs = load_model(spec, dtype="float32")
         table = model.get_input_embeddings().weight.detach().numpy()
         matrix = np.zeros((len(tokenizer), table.shape[1]), dtype=np.float32)
         ids = [theirs.get_vocab().get(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]

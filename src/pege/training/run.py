@@ -19,7 +19,7 @@ from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
 from pege.io import is_begun, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
-from pege.models.causal import default_cache_dir, head_of, load_causal
+from pege.models.causal import default_cache_dir, head_of, load_model
 from pege.training.config import TrainConfig
 from pege.training.samples import Sample, collate, make_samples, read_dialogs, with_emotions
 from pege.training.trainer import PegeTrainer, perplexity
@@ -53,7 +53,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     start_run(folder, config.resolved(), packages=_PACKAGES)
     set_seed(config.seed)
     lexicon = load_lexicon(config.lexicon, value_range=config.lexicon_range)
-    model, tokenizer = load_causal(config.model, dtype=config.dtype)
+    model, tokenizer = load_model(config.model, dtype=config.dtype)
     data, validation = _read_data(config, tokenizer, lexicon)
     n_rows = head_of(model).weight.shape[0]
     table = cached_token_vad(

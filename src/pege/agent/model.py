@@ -1,0 +1,64 @@
+"""What all agents with a model of their own share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from pege.dialog import Context
+from pege.models.generation import check_generation
+from pege.words import guess_language
+
+# Sampling from the 20 likeliest tokens, as the released decoders of PLATO-2 do, a little cooler than 1.
+GENERATION: dict[str, Any] = {"do_sample": True, "top_k": 20, "temperature": 0.9, "max_new_tokens": 40}
+FALLBACK = {"en": "I see.", "zh": "嗯。"}
+
+
+class ModelAgent:
+    """An agent that never says nothing; a kind of model gives ``_generate``.
+
+    Args:
+        name: what logs and rows call it.
+        model: a Hugging Face model.
+        tokenizer: its tokenizer.
+        emotion_input: whether p(positive | u1) and p(negative | u1) go in, as in its training.
+        generation: names of GenerationConfig; over the defaults of this module.
+        keep_cache: whether a call may keep what the next one, with the same dialogs a turn later, need not read again.
+
+    Raises:
+        InputError: a setting of generation out of its range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        *,
+        emotion_input: bool = False,
+        generation: dict[str, Any] | None = None,
+        keep_cache: bool = False,
+    ) -> None:
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.emotion_input, self.keep_cache = emotion_input, keep_cache
+        self.generation = GENERATION | (generation or {})
+        check_generation(self.generation)
+        self.n_fallbacks = 0
+
+    def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
+        """Give one response per context. An empty one is drawn once more, then replaced by a fixed one and counted."""
+        responses = self._generate(contexts, seed, keep_cache=self.keep_cache)
+        empty = [k for k, r in enumerate(responses) if not r]
+        if empty:
+            again = self._generate([contexts[k] for k in empty], None if seed is None else seed + 1)
+            for k, response in zip(empty, again, strict=True):
+                responses[k] = response or FALLBACK[guess_language(contexts[k].utterances[-1].content)]
+                self.n_fallbacks += not response
+        return responses
+
+    def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
+        """Give the response to one context in pieces; here in one."""
+        yield self.respond([context], seed=seed)[0]
+
+    def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
+        raise NotImplementedError
