@@ -160,3 +160,10 @@ def test_an_american_number_is_told_by_its_signs_in_a_chinese_text():
 )
 def test_a_version_is_no_address(text, is_hit):
     assert _is_hit("id-number", text) == is_hit
+
+
+def test_a_text_is_judged_by_itself_whatever_its_neighbours_are():
+    texts = ["call ①③⑧①②③④⑤⑥⑦⑧ now", "好：", "１３８１２３４５６７８"]
+    alone = [_is_hit("phone", t) for t in texts]
+    assert CONTACT_RULES["phone"](pa.array(texts)).to_pylist() == alone
+    assert alone[2]

@@ -99,10 +99,11 @@ CONTACT_RULES: dict[str, Rule] = {
 
 
 def _plain(texts: pa.StringArray) -> pa.StringArray:
-    """Full-width letters, digits and signs as plain ones, where there are any."""
+    """Full-width letters, digits and signs as plain ones, in the texts that have any: each is judged by itself."""
     import pyarrow.compute as pc
 
-    return pc.utf8_normalize(texts, "NFKC") if pc.any(_matches(texts, _FULL_WIDTH)).as_py() else texts
+    is_wide = _matches(texts, _FULL_WIDTH)
+    return pc.if_else(is_wide, pc.utf8_normalize(texts, "NFKC"), texts) if pc.any(is_wide).as_py() else texts
 
 
 def _matches(texts: pa.StringArray, pattern: str) -> pa.BooleanArray:
