@@ -73,7 +73,7 @@ def plain(utterances, words, oov, agg):
     mean = [sum(column) / len(words) for column in zip(*words.values(), strict=True)]
 
     def vad(utterance):
-        rows = [words[w] if w in words else mean for w in utterance if w in words or oov == "neutral"]
+        rows = [words.get(w, mean) for w in utterance if w in words or oov == "neutral"]
         return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
 
     def half(positions):

@@ -9,7 +9,7 @@ from sacrebleu.metrics.bleu import BLEU
 from pege.dialog import make_dialog
 from pege.errors import InputError
 from pege.metrics import bleu, distinct
-from pege.metrics.text import bleu_table, distinct_table
+from pege.metrics.text import bleu_columns, bleu_table, distinct_columns, distinct_table
 
 
 def test_distinct_counts_different_n_grams_of_the_agent_alone():
@@ -33,7 +33,7 @@ def test_a_missing_reference_is_named():
 def test_responses_are_compared_with_those_of_the_same_dialog():
     said = [make_dialog(["hi", "the cat sat here"], id="1"), make_dialog(["ho", "a b c d"], id="2")]
     meant = [make_dialog(["ho", "a b c d"], id="2"), make_dialog(["hi", "the cat sat there"], id="1")]
-    table, _ = bleu_table(said, meant, language="en", n_resamples=9)
+    table = bleu_table(said, meant, language="en", n_resamples=9)
     assert table["bleu_1"] == pytest.approx(100 * 7 / 8)
     assert table["n_responses"] == 2
 
@@ -65,7 +65,7 @@ def made_up(rng, n_dialogs, n_words=400):
 
 def test_the_interval_of_bleu_is_that_of_sacrebleus_own_bootstrap():
     said, meant = made_up(np.random.default_rng(0), 80)
-    table, _ = bleu_table(said, meant, language="en", n_resamples=2000)
+    table = bleu_table(said, meant, language="en", n_resamples=2000)
     for n in (1, 2):
         responses, references = ([d.texts[1] for d in side] for side in (said, meant))
         theirs = BLEU(max_ngram_order=n).corpus_score(responses, [references], n_bootstrap=2000)
@@ -76,8 +76,8 @@ def test_the_interval_of_bleu_is_that_of_sacrebleus_own_bootstrap():
 
 def test_bleu_and_distinct_of_a_dialog_are_those_of_a_corpus_of_it_alone():
     said, meant = made_up(np.random.default_rng(1), 4)
-    _, own = bleu_table(said, meant, language="en", n_resamples=9)
-    _, different = distinct_table(said, language="en", n_resamples=9)
+    own = bleu_columns(said, meant, language="en")
+    different = distinct_columns(said, language="en")
     for k, (a, b) in enumerate(zip(said, meant, strict=True)):
         expected = BLEU(max_ngram_order=2).corpus_score([a.texts[1]], [[b.texts[1]]]).score
         assert own["bleu_2"][k] == pytest.approx(expected)
@@ -87,7 +87,7 @@ def test_bleu_and_distinct_of_a_dialog_are_those_of_a_corpus_of_it_alone():
 
 def test_the_table_of_distinct_agrees_with_the_plain_count():
     said, _ = made_up(np.random.default_rng(2), 30)
-    table, _ = distinct_table(said, language="en", n_resamples=99)
+    table = distinct_table(said, language="en", n_resamples=99)
     for n in (1, 2):
         score = distinct(said, n, language="en")
         assert table[f"distinct_{n}"] == score
@@ -99,7 +99,7 @@ def test_the_interval_of_distinct_holds_the_expected_score_as_often_as_it_says()
     rng = np.random.default_rng(3)
     scores, intervals = [], []
     for _ in range(100):
-        table, _ = distinct_table(made_up(rng, 30)[0], language="en", n_resamples=199)
+        table = distinct_table(made_up(rng, 30)[0], language="en", n_resamples=199)
         scores.append(table["distinct_1"])
         intervals.append(table["ci"]["distinct_1"])
     held = np.mean([low <= np.mean(scores) <= high for low, high in intervals])

@@ -17,7 +17,7 @@ from pege.metrics.interval import N_RESAMPLES, mean_interval, paired_p_value
 from pege.metrics.pege import Aggregate, DialogScore, Oov, is_scorable, score_dialogs
 from pege.metrics.ratings import Rating, check_rated, rating_columns
 from pege.metrics.signature import pege_signature, ratings_signature
-from pege.metrics.text import bleu_table, distinct_table
+from pege.metrics.text import bleu_columns, bleu_table, distinct_columns, distinct_table
 
 NAMES = ("peg", "e", "pege")
 
@@ -69,9 +69,13 @@ def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, 
         "n_dialogs": len(scores),
         **_means(columns(scores), options),
         "quarantined": {"no-response": len(dialogs) - len(scorable)},
-        **{name: found for name, (found, _) in _text_tables(scorable, options, language).items()},
+        "distinct": distinct_table(scorable, language=language, seed=options.seed, n_resamples=options.n_resamples),
         "companions": {},
     }
+    if options.references is not None:
+        table["bleu"] = bleu_table(
+            scorable, options.references, language=language, seed=options.seed, n_resamples=options.n_resamples
+        )
     for name, values in companions(scorable, options, language).items():
         table["companions"][name] = values["table"]
     return table, scores
@@ -85,21 +89,10 @@ def text_rows(dialogs: Sequence[Dialog], options: Options) -> list[dict[str, Any
     """
     scorable = _scorable(dialogs)
     language = language_of(scorable, options.language)
-    found: dict[str, NDArray[np.float64]] = {}
-    without_intervals = replace(options, n_resamples=1)
-    for _, values in _text_tables(scorable, without_intervals, language).values():
-        found |= values
-    return [{"id": d.id} | {n: float(v[k]) for n, v in found.items()} for k, d in enumerate(scorable)]
-
-
-def _text_tables(
-    dialogs: Sequence[Dialog], options: Options, language: str
-) -> dict[str, tuple[dict[str, Any], dict[str, NDArray[np.float64]]]]:
-    resampled: dict[str, Any] = {"language": language, "seed": options.seed, "n_resamples": options.n_resamples}
-    found = {"distinct": distinct_table(dialogs, **resampled)}
+    found = distinct_columns(scorable, language=language)
     if options.references is not None:
-        found["bleu"] = bleu_table(dialogs, options.references, **resampled)
-    return found
+        found |= bleu_columns(scorable, options.references, language=language)
+    return [{"id": d.id} | {n: float(v[k]) for n, v in found.items()} for k, d in enumerate(scorable)]
 
 
 def _scorable(dialogs: Sequence[Dialog]) -> list[Dialog]:

@@ -39,17 +39,17 @@ def distinct(dialogs: Sequence[Dialog], n: int, *, language: str | None = None) 
 
 def distinct_table(
     dialogs: Sequence[Dialog], *, language: str, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> tuple[dict[str, Any], Columns]:
-    """Distinct-1 and Distinct-2 of the corpus, and of each dialog by itself.
+) -> dict[str, Any]:
+    """Distinct-1 and Distinct-2 of the corpus, with intervals.
 
     A dialog drawn twice brings nothing new, so a plain bootstrap would put every resample below the score. Dialogs are
     left out one by one instead, and the bootstrap is over what each adds (docs/scores.md).
 
     Returns:
-        ``{"signature", "distinct_1", "distinct_2", "ci"}``, and (N,) per-dialog values by name.
+        ``{"signature", "distinct_1", "distinct_2", "ci"}``.
     """
     table: dict[str, Any] = {"signature": distinct_signature(language)}
-    intervals, columns = {}, {}
+    intervals = {}
     for n in ORDERS:
         counts = [Counter(_n_grams(d, n, language)) for d in dialogs]
         n_dialogs_with = Counter(g for c in counts for g in c)
@@ -62,8 +62,12 @@ def distinct_table(
         name = f"distinct_{n}"
         table[name] = score
         intervals[name] = list(jackknife_interval(score, without, seed=seed, n_resamples=n_resamples))
-        columns[name] = np.array([_share(len(c), c.total()) for c in counts])
-    return table | {"ci": intervals}, columns
+    return table | {"ci": intervals}
+
+
+def distinct_columns(dialogs: Sequence[Dialog], *, language: str) -> Columns:
+    """Distinct-1 and Distinct-2 of each dialog by itself, (N,) each."""
+    return {f"distinct_{n}": np.array([distinct([d], n, language=language) for d in dialogs]) for n in ORDERS}
 
 
 def _n_grams(dialog: Dialog, n: int, language: str | None) -> Iterator[tuple[str, ...]]:
@@ -97,11 +101,11 @@ def bleu_table(
     language: str,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
-) -> tuple[dict[str, Any], Columns]:
-    """BLEU-1 and BLEU-2 of the agent's utterances against those of the dialogs with the same ids.
+) -> dict[str, Any]:
+    """BLEU-1 and BLEU-2 of the agent's utterances against those of the dialogs with the same ids, with intervals.
 
     Returns:
-        ``{"n_responses", "bleu_1", "bleu_2", "signature_1", "signature_2", "ci"}``, and (N,) per-dialog values by name.
+        ``{"n_responses", "bleu_1", "bleu_2", "signature_1", "signature_2", "ci"}``.
 
     Raises:
         InputError: a dialog without its reference, or with another number of responses; an id given twice.
@@ -109,20 +113,27 @@ def bleu_table(
     pairs = _pair_responses(dialogs, references)
     said, meant = ([text for pair in pairs for text in pair[side]] for side in (0, 1))
     table: dict[str, Any] = {"n_responses": len(said)}
-    intervals, columns = {}, {}
+    intervals = {}
     for n in ORDERS:
         found = bleu(said, meant, n, language=language)
         metric = _metric(n, language)
         counts = np.array([_bleu_counts(metric, *pair) for pair in pairs])  # (N, 2 + 2n)
-
-        def score(sums: NDArray[np.int64], n: int = n) -> float:
-            return _bleu_of(sums, n)
-
         name = f"bleu_{n}"
         table |= {name: found.score, f"signature_{n}": found.signature}
-        intervals[name] = list(sum_interval(counts, score, seed=seed, n_resamples=n_resamples))
-        columns[name] = np.array([score(row) for row in counts])
-    return table | {"ci": intervals}, columns
+        intervals[name] = list(sum_interval(counts, _bleu_of, seed=seed, n_resamples=n_resamples))
+    return table | {"ci": intervals}
+
+
+def bleu_columns(dialogs: Sequence[Dialog], references: Sequence[Dialog], *, language: str) -> Columns:
+    """BLEU-1 and BLEU-2 of each dialog by itself, (N,) each.
+
+    Raises:
+        InputError: as for `bleu_table`.
+    """
+    pairs = _pair_responses(dialogs, references)
+    return {
+        f"bleu_{n}": np.array([bleu(said, meant, n, language=language).score for said, meant in pairs]) for n in ORDERS
+    }
 
 
 def _pair_responses(dialogs: Sequence[Dialog], references: Sequence[Dialog]) -> list[tuple[list[str], list[str]]]:
@@ -157,10 +168,11 @@ def _bleu_counts(metric: BLEU, responses: Sequence[str], references: Sequence[st
     return [found.sys_len, found.ref_len, *found.counts, *found.totals]
 
 
-def _bleu_of(counts: NDArray[np.int64], n: int) -> float:
+def _bleu_of(counts: NDArray[np.int64]) -> float:
     from sacrebleu.metrics.bleu import BLEU
 
     length, reference_length, *n_grams = counts.tolist()
+    n = len(n_grams) // 2
     found = BLEU.compute_bleu(
         n_grams[:n], n_grams[n:], length, reference_length, smooth_method="exp", max_ngram_order=n
     )

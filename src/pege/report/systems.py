@@ -61,7 +61,7 @@ def scores_file(dialogs: Path) -> Path:
 
 
 def ratings_file(dialogs: Path) -> Path:
-    """File of a self-chat's human ratings: ``ratings.csv`` in a run, ``NAME.ratings.csv`` elsewhere. It may be missing."""
+    """File of a self-chat's human ratings: ``ratings.csv`` in a run, ``NAME.ratings.csv`` elsewhere; it may lack."""
     return _beside(dialogs, RATINGS)
 
 
