@@ -103,4 +103,4 @@ def test_the_interval_of_distinct_holds_the_expected_score_as_often_as_it_says()
         scores.append(table["distinct_1"])
         intervals.append(table["ci"]["distinct_1"])
     held = np.mean([low <= np.mean(scores) <= high for low, high in intervals])
-    assert held >= 0.9  # a plain bootstrap: 0
+    assert held >= 0.9  # a plain bootstrap: 0.03

@@ -59,8 +59,11 @@ def sum_interval(
     size = max(1, 2_000_000 // n)
     found: list[float] = []
     while len(found) < n_resamples:
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(size, n_resamples - len(found)))  # (R, N)
-        found += [statistic(sums) for sums in drawn @ rows]  # (R, N) @ (N, K) -> (R, K)
+        r = min(size, n_resamples - len(found))
+        picked = rng.integers(n, size=(r, n)) + n * np.arange(r)[:, None]  # (R, N)
+        drawn = np.bincount(picked.ravel(), minlength=r * n).reshape(r, n)  # how often each dialog
+        sums = drawn.astype(np.float64) @ rows  # (R, N) @ (N, K) -> (R, K); exact, and floats are what BLAS multiplies
+        found += [statistic(row) for row in sums.astype(np.int64)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
