@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import marshal
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jieba
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pege.errors import InputError
-from pege.words import chinese_words, english_words, guess_language, segmenter
+from pege.words import chinese_words, english_words, guess_language, segmenter, segmenter_name
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,22 @@ def test_english_words_are_lower_case_and_stable_when_joined(text):
 def test_chinese_words_are_those_of_jieba_without_punctuation():
     text = "今天天气很好，我们去海边玩吧！"
     assert chinese_words(text) == [w for w in jieba.lcut(text) if w not in "，！"]
+
+
+def test_the_name_of_the_chinese_segmenter_pins_what_is_installed():
+    content = (Path(jieba.__file__).parent / "dict.txt").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    assert segmenter_name("zh") == f"jieba-{importlib.metadata.version('jieba')}-{digest}"
+
+
+def test_words_added_to_jieba_by_others_and_a_foreign_cache_change_nothing(tmp_path):
+    (tmp_path / "jieba.cache").write_bytes(marshal.dumps(({"今": 1, "今天": 0}, 1)))
+    code = (
+        "import jieba; jieba.dt.initialized = True; jieba.add_word('天气很好', 10**9);"
+        "from pege.words import chinese_words; assert chinese_words('今天天气很好') == ['今天天气', '很', '好']"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, check=True)
 
 
 def test_a_language_without_a_segmenter_is_named():

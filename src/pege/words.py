@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-import logging
+import hashlib
+import importlib.metadata
 import re
 from collections.abc import Callable
 
@@ -35,17 +36,34 @@ def cut_chinese(text: str) -> list[str]:
 
 @functools.cache
 def _jieba_cut() -> Callable[[str], list[str]]:
+    """Cut of a tokenizer of our own, with the dictionary that jieba was installed with.
+
+    jieba's global one may have got other words from a program around us, and reads a cache in the folder of temporary
+    files that it does not check.
+    """
     import jieba
 
-    jieba.setLogLevel(logging.WARNING)
-    cut: Callable[[str], list[str]] = jieba.lcut
+    tokenizer = jieba.Tokenizer()
+    tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+    tokenizer.initialized = True
+    cut: Callable[[str], list[str]] = tokenizer.lcut
     return cut
 
 
-#: language -> (name in signatures, segmenter)
-SEGMENTERS: dict[str, tuple[str, Callable[[str], list[str]]]] = {
-    "en": ("words-en", english_words),
-    "zh": ("jieba-0.42.1", chinese_words),
+@functools.cache
+def _jieba_name() -> str:
+    """Version of the jieba that is installed, and the first 8 hex digits of its dictionary's sha256."""
+    import jieba
+
+    with jieba.Tokenizer().get_dict_file() as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"jieba-{importlib.metadata.version('jieba')}-{digest[:8]}"
+
+
+#: language -> (its name in signatures, segmenter)
+SEGMENTERS: dict[str, tuple[Callable[[], str], Callable[[str], list[str]]]] = {
+    "en": (lambda: "words-en", english_words),
+    "zh": (_jieba_name, chinese_words),
 }
 
 
@@ -60,10 +78,10 @@ def segmenter(lang: str) -> Callable[[str], list[str]]:
 
 def segmenter_name(lang: str) -> str:
     """Name of a language's segmenter, as signatures print it."""
-    return _entry(lang)[0]
+    return _entry(lang)[0]()
 
 
-def _entry(lang: str) -> tuple[str, Callable[[str], list[str]]]:
+def _entry(lang: str) -> tuple[Callable[[], str], Callable[[str], list[str]]]:
     if lang not in SEGMENTERS:
         raise InputError(f"no segmenter for language {lang!r}", fix=did_you_mean(lang, SEGMENTERS))
     return SEGMENTERS[lang]

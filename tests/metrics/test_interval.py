@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from pege.metrics.interval import mean_interval, paired_p_value
+from pege.metrics.interval import jackknife_interval, mean_interval, paired_p_value, sum_interval
 
 
 def test_the_interval_is_near_that_of_the_normal_law():
@@ -34,3 +34,17 @@ def test_equal_pairs_have_p_one_and_the_seed_decides():
     a = np.random.default_rng(1).normal(size=50)
     assert paired_p_value(a, a) == 1.0
     assert paired_p_value(a, -a, seed=3) == paired_p_value(a, -a, seed=3)
+
+
+def test_the_interval_of_a_mean_is_the_same_by_sums_and_by_leaving_out():
+    values = np.random.default_rng(0).integers(0, 9, 200)
+    rows = np.column_stack((values, np.ones(200, dtype=int)))
+    expected = pytest.approx(mean_interval(values.astype(float)), abs=0.02)
+    assert sum_interval(rows, lambda sums: sums[0] / sums[1]) == expected
+    without = (values.sum() - values) / 199
+    assert jackknife_interval(values.mean(), without) == expected
+
+
+def test_a_single_dialog_has_no_spread():
+    assert sum_interval(np.array([[3, 4]]), lambda sums: sums[0] / sums[1], n_resamples=9) == (0.75, 0.75)
+    assert jackknife_interval(0.75, np.array([0.0])) == (0.75, 0.75)

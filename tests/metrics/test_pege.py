@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pege.dialog import make_dialog
-from pege.lexicon.load import Lexicon
+from pege.lexicon.load import Lexicon, load_lexicon
 from pege.metrics import pege_signature, score_dialogs
 
 WORDS = {"sad": (0.1, 0.4, 0.2), "ok": (0.5, 0.3, 0.5), "glad": (0.9, 0.5, 0.8), "calm": (0.7, 0.1, 0.6)}
@@ -63,39 +65,65 @@ def test_a_dialog_of_ten_thousand_utterances_is_scored():
     assert score(["sad", "glad"] * 5000).peg < 0
 
 
-def plain(texts, oov):
-    """The equations once more, without arrays."""
-
-    def vad(text):
-        values = [WORDS.get(w, MEAN if oov == "neutral" else None) for w in text.split()]
-        values = [v for v in values if v]
-        return [sum(c) / len(values) for c in zip(*values, strict=True)] if values else None
-
-    def mean(group):
-        known = [v for v in map(vad, group) if v]
-        return [sum(c) / len(known) for c in zip(*known, strict=True)] if known else list(MEAN)
-
-    n = len(texts) + len(texts) % 2
-    half = max(1, n // 4)
-    user = [t for k, t in enumerate(texts) if k % 2 == 0][-half:]
-    agent = [t for k, t in enumerate(texts) if k % 2 == 1][:half]
-    peg = sum(a - b for a, b in zip(mean(user), MEAN, strict=True))
-    return peg, -sum(abs(a - b) for a, b in zip(mean(texts[:1]), mean(agent), strict=True))
+CHINESE = {"难过": (0.1, 0.4, 0.2), "桌子": (0.5, 0.3, 0.5), "高兴": (0.9, 0.5, 0.8), "海边": (0.7, 0.1, 0.6)}
 
 
-@given(
-    st.lists(
-        st.lists(st.sampled_from([*WORDS, "zzz", "qq"]), min_size=1, max_size=5).map(" ".join), min_size=2, max_size=13
-    ),
-    st.sampled_from(["skip", "neutral"]),
-)
-@settings(max_examples=200, deadline=None)
-def test_scores_equal_a_plain_recomputation(texts, oov):
-    found = score(texts, oov=oov)
-    assert (found.peg, found.e) == pytest.approx(plain(texts, oov), abs=1e-12)
+def plain(utterances, words, oov, agg):
+    """Eq. 7-9 once more, in loops over lists of words."""
+    mean = [sum(column) / len(words) for column in zip(*words.values(), strict=True)]
+
+    def vad(utterance):
+        rows = [words.get(w, mean) for w in utterance if w in words or oov == "neutral"]
+        return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
+
+    def half(positions):
+        return [v for k in positions if (v := vad(utterances[k])) is not None] or [mean]
+
+    n = len(utterances)
+    if n % 2:
+        n += 1
+    count = max(1, n // 4)
+    user = [k for k in range(len(utterances)) if k % 2 == 0]
+    agent = [k for k in range(len(utterances)) if k % 2 == 1]
+    peg = e = 0.0
+    last, first, start = half(user[-count:]), half(agent[:count]), vad(utterances[0]) or mean
+    for d in range(3):
+        gains = [o[d] - mean[d] for o in last]
+        peg += sum(gains) / (len(gains) if agg == "mean" else 1)
+        met = [o[d] for o in first]
+        e -= abs(start[d] - sum(met) / (len(met) if agg == "mean" else 1))
+    return peg, e, peg + e
+
+
+@given(st.data(), st.sampled_from(["skip", "neutral"]), st.sampled_from(["mean", "sum"]), st.sampled_from(["en", "zh"]))
+@settings(max_examples=300, deadline=None)
+def test_scores_equal_a_plain_recomputation(data, oov, agg, language):
+    words, unknown, space = (WORDS, ["zzz", "qq"], " ") if language == "en" else (CHINESE, ["电脑", "七"], "，")
+    utterance = st.lists(st.sampled_from([*words, *unknown, *unknown]), min_size=1, max_size=4)
+    utterances = data.draw(st.lists(utterance, min_size=2, max_size=13))
+    lexicon = Lexicon("toy", "1", {w: k for k, w in enumerate(words)}, np.array(list(words.values())))
+    dialog = make_dialog([space.join(u) for u in utterances], id="x", lang=language)
+    (found,) = score_dialogs([dialog], lexicon, oov=oov, agg=agg)
+    assert (found.peg, found.e, found.pege) == pytest.approx(plain(utterances, words, oov, agg), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "half"), [(2, 1), (3, 1), (6, 1), (7, 2), (8, 2), (11, 3), (20, 5)])
+def test_an_odd_dialog_counts_as_one_longer_and_a_half_is_never_empty(n, half):
+    dialog = make_dialog([f"u{k}" for k in range(1, n + 1)])
+    assert dialog.agent_first_half == [f"u{k}" for k in range(2, 2 * half + 1, 2)]
+    last = n if n % 2 else n - 1
+    assert dialog.user_last_half == [f"u{k}" for k in range(last - 2 * (half - 1), last + 1, 2)]
 
 
 def test_the_signature_pins_everything():
     assert (
         pege_signature(LEXICON, "en") == "pege|lex:toy-1|seg:words-en|oov:skip|agg:mean|ref:lexicon|half:paper|v:0.1.0"
     )
+
+
+def test_the_signature_names_the_scale_that_a_person_gave(tmp_path):
+    (tmp_path / "s.tsv").write_text("sad\t1\t2\t3\nglad\t4\t5\t3\n")
+    digest = hashlib.sha256((tmp_path / "s.tsv").read_bytes()).hexdigest()[:8]
+    given = load_lexicon(tmp_path / "s.tsv", value_range=(1.0, 5.0))
+    assert f"|lex:s-{digest}|range:1..5|seg:" in pege_signature(given, "en")
+    assert "range:" not in pege_signature(LEXICON, "en")

@@ -8,10 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cyclopts.types import NonNegativeInt, PositiveInt
+
 from pege.dialog import Dialog
-from pege.io import read_rows, write_rows
+from pege.errors import InputError
+from pege.io import ROW_SUFFIXES, read_rows, write_rows
 from pege.lexicon import load_lexicon
-from pege.metrics import Options, compare_table, is_scorable, score_table
+from pege.metrics import Options, compare_table, is_scorable, score_table, text_rows
 from pege.metrics.ratings import read_ratings
 
 log = logging.getLogger(__name__)
@@ -32,8 +35,8 @@ def score(
     ratings: Path | None = None,
     references: Path | None = None,
     per_dialog: Path | None = None,
-    seed: int = 0,
-    n_resamples: int = 9_999,
+    seed: NonNegativeInt = 0,
+    n_resamples: PositiveInt = 9_999,
     json: bool = False,
 ) -> None:
     """Score dialogs: PEG-, E- and PEGE-Score (Eq. 7-9) with intervals, Distinct, and the honest companions.
@@ -49,7 +52,7 @@ def score(
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours): how dialogs end.
         ratings: CSV of human ratings, columns id,rater,scale,rating.
         references: rows with the same ids and as many responses: BLEU-1/2 by sacreBLEU.
-        per_dialog: write the scores of each dialog there, JSONL.
+        per_dialog: write the scores of each dialog there, JSONL; Distinct and BLEU beside it, in NAME.text.jsonl.
         seed: of the bootstrap.
         n_resamples: of the bootstrap.
         json: print one JSON object.
@@ -66,10 +69,16 @@ def score(
         log.warning("%s: %d dialogs not scored (no-response), e.g. %s", file, len(silent), silent[0])
     if per_dialog:
         write_rows(per_dialog, (asdict(s) for s in scores))
+        write_rows(_beside(per_dialog, "text"), text_rows(dialogs, options))
         if silent:
-            rows = ({"id": i, "reason": "no-response"} for i in silent)
-            write_rows(per_dialog.with_name(f"{per_dialog.name.split('.')[0]}.quarantine.jsonl"), rows)
+            write_rows(_beside(per_dialog, "quarantine"), ({"id": i, "reason": "no-response"} for i in silent))
     print(jsonlib.dumps(table, ensure_ascii=False) if json else _score_text(table))
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """NAME.jsonl -> NAME.KIND.jsonl."""
+    suffix = next((s for s in ROW_SUFFIXES if path.name.endswith(s)), "")
+    return path.with_name(f"{path.name.removesuffix(suffix)}.{kind}.jsonl")
 
 
 def compare(
@@ -84,8 +93,9 @@ def compare(
     agg: Literal["mean", "sum"] = "mean",
     unseen_lexicon: str | None = None,
     classifier: str | None = None,
-    seed: int = 0,
-    n_resamples: int = 9_999,
+    ratings: tuple[Path, Path] | None = None,
+    seed: NonNegativeInt = 0,
+    n_resamples: PositiveInt = 9_999,
     json: bool = False,
 ) -> None:
     """Compare two systems on the same starters: differences, intervals, paired permutation test.
@@ -100,12 +110,14 @@ def compare(
         agg: over the utterances of a half.
         unseen_lexicon: a lexicon that training never saw.
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours).
+        ratings: two CSV of human ratings, of the first and of the second system, columns id,rater,scale,rating.
         seed: of bootstrap and permutation.
         n_resamples: of both.
         json: print one JSON object.
     """
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
-    table = compare_table(list(read_rows(a, Dialog)), list(read_rows(b, Dialog)), options)
+    rated = (read_ratings(ratings[0]), read_ratings(ratings[1])) if ratings else None
+    table = compare_table(list(read_rows(a, Dialog)), list(read_rows(b, Dialog)), options, ratings=rated)
     print(jsonlib.dumps(table, ensure_ascii=False) if json else _compare_text(table))
 
 
@@ -113,6 +125,8 @@ def _options(
     lexicon: str | None, lexicon_range: Range | None, language: str | None, oov: Any, agg: Any,
     unseen_lexicon: str | None, classifier: str | None, seed: int, n_resamples: int,
 ) -> Options:  # fmt: skip
+    if lexicon_range and not lexicon:
+        raise InputError("--lexicon_range is the scale of a file", fix="name it with --lexicon")
     return Options(
         lexicon=load_lexicon(lexicon, value_range=lexicon_range) if lexicon else None,
         language=language,
@@ -125,46 +139,56 @@ def _options(
     )
 
 
+_COMPANIONS = {
+    "unseen_lexicon": ("with a lexicon that training never saw", "--unseen-lexicon FILE"),
+    "classifier": ("by a classifier that training never saw", "--classifier FOLDER"),
+    "ratings": ("human ratings", "--ratings {files}"),
+}
+
+
+def _lacking(found: dict[str, Any], *, files: str) -> list[str]:
+    """Name the companions that a table has not got, and the flags that give them."""
+    lacking = (pair for name, pair in _COMPANIONS.items() if name not in found)
+    return [f"{what}: none ({flag.format(files=files)})" for what, flag in lacking]
+
+
 def _score_text(table: dict[str, Any]) -> str:
     lines = [f"{table['n_dialogs']} dialogs"]
     lines += _scores_of(table)
     distinct = table["distinct"]
-    lines.append(f"Distinct-1 {distinct['distinct_1']:.4f}  Distinct-2 {distinct['distinct_2']:.4f}")
+    lines += [f"Distinct-{n} {_measured(distinct, f'distinct_{n}', '.4f')}" for n in (1, 2)]
     lines.append(f"  {distinct['signature']}")
     if bleu := table.get("bleu"):
-        lines.append(f"BLEU-1 {bleu['bleu_1']:.2f}  BLEU-2 {bleu['bleu_2']:.2f}  ({bleu['n_responses']} responses)")
-        lines += [f"  {bleu['signature_1']}", f"  {bleu['signature_2']}"]
+        for n in (1, 2):
+            lines.append(f"BLEU-{n} {_measured(bleu, f'bleu_{n}', '.2f')}  ({bleu['n_responses']} responses)")
+            lines.append(f"  {bleu[f'signature_{n}']}")
     companions = table["companions"]
-    if "unseen_lexicon" in companions:
-        lines += ["with a lexicon that training never saw:", *_scores_of(companions["unseen_lexicon"])]
-    else:
-        lines.append("with a lexicon that training never saw: none (--unseen-lexicon FILE)")
-    if "classifier" in companions:
-        end = companions["classifier"]
-        low, high = end["ci"]["p_positive_end"]
+    if other := companions.get("unseen_lexicon"):
+        lines += ["with a lexicon that training never saw:", *_scores_of(other)]
+    if end := companions.get("classifier"):
         lines.append(
-            f"P(positive) of the user's last utterance {end['p_positive_end']:.3f} [{low:.3f}, {high:.3f}], "
-            f"above 0.9 in {end['share']:.1%}  {end['signature']}"
+            f"P(positive) of the user's last utterance {_measured(end, 'p_positive_end', '.3f')}, "
+            f"above 0.9 in {end['share']:.1%}"
         )
-        if "classifier:pege-" in end["signature"]:
-            lines.append("  (our classifier filters the corpora: no independent judge)")
-    else:
-        lines.append("by a classifier that training never saw: none (--classifier FOLDER)")
-    if "ratings" in companions:
-        rated = companions["ratings"]
-        shown = (f"{s} {rated[s]:.3f} [{low:.3f}, {high:.3f}]" for s, (low, high) in rated["ci"].items())
-        lines.append(f"human ratings ({rated['n_raters']} raters): {'  '.join(shown)}")
-    else:
-        lines.append("human ratings: none (--ratings FILE.csv)")
-    return "\n".join(lines)
+        lines += [f"  {end['signature']}", *_own(end["signature"])]
+    if rated := companions.get("ratings"):
+        shown = "  ".join(f"{scale} {_measured(rated, scale, '.3f')}" for scale in rated["ci"])
+        lines += [f"human ratings ({rated['n_raters']} raters): {shown}", f"  {rated['signature']}"]
+    return "\n".join([*lines, *_lacking(companions, files="FILE.csv")])
+
+
+def _measured(table: dict[str, Any], name: str, form: str) -> str:
+    low, high = table["ci"][name]
+    return f"{table[name]:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _own(signature: str) -> list[str]:
+    return ["  (our classifier filters the corpora: no independent judge)"] if "classifier:pege-" in signature else []
 
 
 def _scores_of(table: dict[str, Any]) -> list[str]:
     titles = {"peg": "PEG-Score", "e": "E-Score", "pege": "PEGE-Score"}
-    lines = []
-    for name, title in titles.items():
-        low, high = table["ci"][name]
-        lines.append(f"{title:<11} {table[name]:+.4f} [{low:+.4f}, {high:+.4f}]")
+    lines = [f"{title:<11} {_measured(table, name, '+.4f')}" for name, title in titles.items()]
     return [*lines, f"  {table['signature']}"]
 
 
@@ -176,4 +200,7 @@ def _compare_text(table: dict[str, Any]) -> str:
             f"{name:<30}{row['a']:>+9.4f}{row['b']:>+9.4f}{row['difference']:>+9.4f}"
             f"   [{low:+.4f}, {high:+.4f}]   {row['p']:.4f}"
         )
-    return "\n".join([*lines, f"  {table['signature']}"])
+    signatures = dict.fromkeys(s for sides in table["companions"].values() for s in sides.values())
+    for signature in (table["signature"], *signatures):
+        lines += [f"  {signature}", *_own(signature)]
+    return "\n".join([*lines, *_lacking(table["companions"], files="A.csv B.csv")])

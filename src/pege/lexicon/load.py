@@ -38,6 +38,7 @@ class Lexicon:
         words: word (lower-case) -> row.
         values: (n, 3) float64 in [0, 1], columns valence, arousal, dominance.
         source_range: the scale of the source before it was rescaled.
+        given_range: that scale where a person named it, so that name and version alone do not tell the values.
         dimensions: ``vad``, or ``va`` for a source without dominance; that column is then 0.5 throughout, so that it
             adds 0 to every score.
         marks: ``rated`` or ``inferred`` a row, or None where the source does not say.
@@ -50,6 +51,7 @@ class Lexicon:
     source_range: Range = (0.0, 1.0)
     dimensions: Literal["vad", "va"] = "vad"
     marks: NDArray[np.str_] | None = field(default=None, compare=False)
+    given_range: Range | None = None
 
     def __len__(self) -> int:
         return len(self.words)
@@ -100,9 +102,12 @@ def load_lexicon(name: str | Path = "pege-en", *, value_range: Range | None = No
         value_range: the file's scale, e.g. ``(1, 5)``; without it one of [0, 1], [-1, 1], [1, 9] is recognised.
 
     Raises:
-        InputError: no such lexicon; a line that cannot be read; NaN; a value off the scale; a scale not recognised.
+        InputError: no such lexicon; a line that cannot be read; NaN; a value off the scale; a scale not recognised, or
+            named for one of ours.
     """
     if str(name) in SHIPPED:
+        if value_range:
+            raise InputError("its scale is known", where=name, fix="take --lexicon_range away")
         return _load_shipped(str(name))
     path = Path(name)
     if not path.is_file():
@@ -150,6 +155,8 @@ def _load_file(path: Path, value_range: Range | None) -> Lexicon:
         log.info("%s: %d words occur more than once (case aside); their mean is taken", path, n_double)
     values = np.array([np.mean(v, axis=0) for v in sums.values()])
     low, high = value_range or _guess_range(values, path)
+    if not (low < high and math.isfinite(high - low)):
+        raise InputError(f"{low:g}..{high:g} is no scale", where=path, fix="name low, then high: --lexicon_range 1 5")
     outside = (values < low) | (values > high)
     if outside.any():
         word = list(sums)[int(np.argwhere(outside)[0, 0])]
@@ -168,6 +175,7 @@ def _load_file(path: Path, value_range: Range | None) -> Lexicon:
         source_range=(low, high),
         dimensions="vad" if has_dominance else "va",
         marks=np.array([marks[w] for w in sums]) if "mark" in columns else None,
+        given_range=value_range,
     )
 
 

@@ -2,7 +2,7 @@
 
 from pege.metrics.pege import DialogScore, is_scorable, score_dialogs, utterance_vad
 from pege.metrics.signature import pege_signature
-from pege.metrics.table import Options, compare_table, language_of, score_table
+from pege.metrics.table import Options, compare_table, language_of, score_table, text_rows
 from pege.metrics.text import bleu, distinct
 from pege.metrics.trajectory import valence_trajectory
 
@@ -17,6 +17,7 @@ __all__ = [
     "pege_signature",
     "score_dialogs",
     "score_table",
+    "text_rows",
     "utterance_vad",
     "valence_trajectory",
 ]

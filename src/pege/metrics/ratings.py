@@ -6,49 +6,82 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, ValidationError
 
 from pege.errors import InputError
+from pege.io import why_invalid
+
+_FIX = "give the columns id,rater,scale,rating (docs/scores.md)"
+
+Name = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Rating(BaseModel):
     """What one rater said of one dialog on one scale."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    id: str
-    rater: str
-    scale: str
+    model_config = ConfigDict(frozen=True)
+    id: Name
+    rater: Name
+    scale: Name
     rating: FiniteFloat
 
 
 def read_ratings(path: Path | str) -> list[Rating]:
-    """Read a CSV with the columns ``id, rater, scale, rating``.
+    """Read a CSV with the columns ``id, rater, scale, rating``; further columns are left aside.
 
     Raises:
-        InputError: no such file, a missing column, a rating that is no number, or two by a rater for one thing.
+        InputError: no such file, no ratings in it, a missing column, a rating that is no number, or two by a rater for
+            one thing.
     """
-    found: dict[tuple[str, str, str], Rating] = {}
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):
-                rating = Rating.model_validate(row)
-                key = (rating.id, rating.rater, rating.scale)
-                if key in found:
-                    raise InputError(f"rater {rating.rater!r} rates {rating.id!r} twice", where=f"{path}:{line}")
-                found[key] = rating
-    except ValidationError as e:
-        first = e.errors()[0]
-        raise InputError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            where=f"{path}:{line}",
-            fix="columns: id,rater,scale,rating",
-        ) from e
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            found = _read_rows(csv.DictReader(file), path)
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"cannot be read ({e})", where=path) from e
+        why = e.strerror if isinstance(e, OSError) else e
+        raise InputError(f"cannot be read ({why})", where=path, fix="give a CSV file in UTF-8") from e
+    if not found:
+        raise InputError("holds no ratings", where=path, fix=_FIX)
+    return found
+
+
+def _read_rows(rows: csv.DictReader[str], path: Path | str) -> list[Rating]:
+    missing = [c for c in Rating.model_fields if c not in (rows.fieldnames or ())]
+    if missing and rows.fieldnames:
+        raise InputError(f"lacks the column {' and '.join(missing)}", where=f"{path}:1", fix=_FIX)
+    found: dict[tuple[str, str, str], Rating] = {}
+    for row in rows:
+        where = f"{path}:{rows.line_num}"
+        try:
+            rating = Rating.model_validate({c: row[c] for c in Rating.model_fields})
+        except ValidationError as e:
+            raise InputError(why_invalid(e), where=where, fix=_FIX) from e
+        key = (rating.id, rating.rater, rating.scale)
+        if key in found:
+            raise InputError(
+                f"rater {rating.rater!r} rates {rating.id!r} twice", where=where, fix="keep one of the lines"
+            )
+        found[key] = rating
     return list(found.values())
+
+
+def check_rated(ratings: Iterable[Rating], ids: Iterable[str]) -> None:
+    """Check that ratings are of these dialogs.
+
+    Raises:
+        InputError: they are of others too.
+    """
+    known = set(ids)
+    unknown = sorted({r.id for r in ratings} - known)
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} of the ids that are rated are of no dialog, e.g. {unknown[0]!r}",
+            where="ratings",
+            fix="give ratings of these dialogs alone",
+        )
 
 
 def rating_columns(ratings: Iterable[Rating], ids: Iterable[str]) -> dict[str, NDArray[np.float64]]:
@@ -64,5 +97,8 @@ def rating_columns(ratings: Iterable[Rating], ids: Iterable[str]) -> dict[str, N
     for scale, rated in by_scale.items():
         missing = [i for i in names if i not in rated]
         if missing:
-            raise InputError(f"{len(missing)} dialogs have no rating on {scale!r}, e.g. {missing[0]!r}")
+            raise InputError(
+                f"{len(missing)} dialogs have no rating on {scale!r}, e.g. {missing[0]!r}",
+                fix="rate each on each scale",
+            )
     return {s: np.array([np.mean(rated[i]) for i in names]) for s, rated in by_scale.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from pege.errors import InputError
 from pege.lexicon import Lexicon, load_lexicon
 from pege.metrics.interval import N_RESAMPLES, mean_interval, paired_p_value
 from pege.metrics.pege import Aggregate, DialogScore, Oov, is_scorable, score_dialogs
-from pege.metrics.ratings import Rating, rating_columns
-from pege.metrics.signature import distinct_signature, pege_signature
-from pege.metrics.text import bleu_table, distinct
+from pege.metrics.ratings import Rating, check_rated, rating_columns
+from pege.metrics.signature import pege_signature, ratings_signature
+from pege.metrics.text import bleu_columns, bleu_table, distinct_columns, distinct_table
 
 NAMES = ("peg", "e", "pege")
 
@@ -56,11 +56,11 @@ def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, 
     """Give the object that ``pege score --json`` prints (docs/scores.md), and the scores of each dialog.
 
     Raises:
-        InputError: no dialog can be scored.
+        InputError: no dialog can be scored; ratings or references of other dialogs.
     """
-    scorable = [d for d in dialogs if is_scorable(d)]
-    if not scorable:
-        raise InputError("no dialog has a response", fix="see docs/rows.md")
+    scorable = _scorable(dialogs)
+    if options.ratings is not None:
+        check_rated(options.ratings, (d.id for d in dialogs))
     language = language_of(scorable, options.language)
     lexicon = options.lexicon or load_lexicon(f"pege-{language}")
     scores = score_dialogs(scorable, lexicon, language=language, oov=options.oov, agg=options.agg)
@@ -69,17 +69,37 @@ def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, 
         "n_dialogs": len(scores),
         **_means(columns(scores), options),
         "quarantined": {"no-response": len(dialogs) - len(scorable)},
-        "distinct": {
-            "signature": distinct_signature(language),
-            **{f"distinct_{n}": distinct(scorable, n, language=language) for n in (1, 2)},
-        },
+        "distinct": distinct_table(scorable, language=language, seed=options.seed, n_resamples=options.n_resamples),
         "companions": {},
     }
     if options.references is not None:
-        table["bleu"] = bleu_table(scorable, options.references, language=language)
+        table["bleu"] = bleu_table(
+            scorable, options.references, language=language, seed=options.seed, n_resamples=options.n_resamples
+        )
     for name, values in companions(scorable, options, language).items():
         table["companions"][name] = values["table"]
     return table, scores
+
+
+def text_rows(dialogs: Sequence[Dialog], options: Options) -> list[dict[str, Any]]:
+    """Give Distinct-1/2, and BLEU-1/2 where there are references, of each dialog by itself, with its id.
+
+    Raises:
+        InputError: no dialog can be scored; references of other dialogs.
+    """
+    scorable = _scorable(dialogs)
+    language = language_of(scorable, options.language)
+    found = distinct_columns(scorable, language=language)
+    if options.references is not None:
+        found |= bleu_columns(scorable, options.references, language=language)
+    return [{"id": d.id} | {n: float(v[k]) for n, v in found.items()} for k, d in enumerate(scorable)]
+
+
+def _scorable(dialogs: Sequence[Dialog]) -> list[Dialog]:
+    scorable = [d for d in dialogs if is_scorable(d)]
+    if not scorable:
+        raise InputError("no dialog has a response", fix="see docs/rows.md")
+    return scorable
 
 
 def columns(scores: Sequence[DialogScore]) -> dict[str, NDArray[np.float64]]:
@@ -110,46 +130,73 @@ def companions(dialogs: Sequence[Dialog], options: Options, language: str) -> di
         values = {"p_positive_end": end.p_positive}
         table = {"signature": end.signature, **_means(values, options), "share": end.share}
         found["classifier"] = {"table": table, "values": values}
-    if options.ratings:
+    if options.ratings is not None:
         values = rating_columns(options.ratings, [d.id for d in dialogs])
-        n_raters = len({r.rater for r in options.ratings})
-        found["ratings"] = {"table": {**_means(values, options), "n_raters": n_raters}, "values": values}
+        table = {
+            "signature": ratings_signature(options.ratings),
+            **_means(values, options),
+            "n_raters": len({r.rater for r in options.ratings}),
+        }
+        found["ratings"] = {"table": table, "values": values}
     return found
 
 
-def compare_table(a: Sequence[Dialog], b: Sequence[Dialog], options: Options) -> dict[str, Any]:
+def compare_table(
+    a: Sequence[Dialog],
+    b: Sequence[Dialog],
+    options: Options,
+    *,
+    ratings: tuple[Sequence[Rating], Sequence[Rating]] | None = None,
+) -> dict[str, Any]:
     """Give the object that ``pege compare --json`` prints: differences a - b over pairs, intervals, p-values.
 
+    Args:
+        a: dialogs of the first system.
+        b: of the second, with the same ids or the same starters.
+        options: for both; its ``ratings`` and ``references`` are not used.
+        ratings: of the first system and of the second, on the same scales.
+
     Raises:
-        InputError: the dialogs do not pair up.
+        InputError: the dialogs do not pair up, nor do the scales; ratings of other dialogs.
     """
+    if ratings:
+        for side, dialogs in zip(ratings, (a, b), strict=True):
+            check_rated(side, (d.id for d in dialogs))
     a, b = pair_dialogs(a, b)
     language = language_of([*a, *b], options.language)
     lexicon = options.lexicon or load_lexicon(f"pege-{language}")
-    both = []
-    for dialogs in (a, b):
+    both, signatures = [], []
+    for dialogs, rated in zip((a, b), ratings or (None, None), strict=True):
         scores = score_dialogs(dialogs, lexicon, language=language, oov=options.oov, agg=options.agg)
         values = columns(scores)
-        for name, companion in companions(dialogs, options, language).items():
+        found = companions(dialogs, replace(options, ratings=rated), language)
+        for name, companion in found.items():
             values |= {f"{name}.{k}": v for k, v in companion["values"].items()}
         both.append(values)
-    table: dict[str, Any] = {
+        signatures.append({name: companion["table"]["signature"] for name, companion in found.items()})
+    if both[0].keys() != both[1].keys():
+        other = sorted(k.removeprefix("ratings.") for k in both[0].keys() ^ both[1].keys())
+        raise InputError(f"only one side is rated on {', '.join(other)}", fix="give ratings on the same scales")
+    return {
         "signature": pege_signature(lexicon, language, oov=options.oov, agg=options.agg)
         + f"|test:paired-permutation|n:{options.n_resamples}|seed:{options.seed}",
         "n_pairs": len(a),
-        "scores": {},
+        "scores": {name: _difference(both[0][name], both[1][name], options) for name in both[0]},
+        "companions": {
+            name: {side: s[name] for side, s in zip("ab", signatures, strict=True)} for name in signatures[0]
+        },
     }
-    for name in both[0]:
-        x, y = both[0][name], both[1][name]
-        low, high = mean_interval(x - y, seed=options.seed, n_resamples=options.n_resamples)
-        table["scores"][name] = {
-            "a": float(x.mean()),
-            "b": float(y.mean()),
-            "difference": float((x - y).mean()),
-            "ci": [low, high],
-            "p": paired_p_value(x, y, seed=options.seed, n_resamples=options.n_resamples),
-        }
-    return table
+
+
+def _difference(x: NDArray[np.float64], y: NDArray[np.float64], options: Options) -> dict[str, Any]:
+    resampled: dict[str, Any] = {"seed": options.seed, "n_resamples": options.n_resamples}
+    return {
+        "a": float(x.mean()),
+        "b": float(y.mean()),
+        "difference": float((x - y).mean()),
+        "ci": list(mean_interval(x - y, **resampled)),
+        "p": paired_p_value(x, y, **resampled),
+    }
 
 
 def pair_dialogs(a: Sequence[Dialog], b: Sequence[Dialog]) -> tuple[list[Dialog], list[Dialog]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from pege import __version__
 from pege.dialog import Dialog
 from pege.io import write_text
 from pege.lexicon import Lexicon
-from pege.report.plots import terms_plot, valence_plot
+from pege.report.plots import terms_plots, valence_plots
 from pege.report.systems import System
 from pege.words import segmenter
 
 TITLES = {"peg": "PEG-Score", "e": "E-Score", "pege": "PEGE-Score"}
+DISTINCT = {"distinct_1": "Distinct-1", "distinct_2": "Distinct-2"}
 
 
 def write_report(
@@ -51,8 +52,8 @@ def write_report(
         rows=[_row(s, c) for s, c in zip(systems, comparisons, strict=True)],
         companions=_companion_rows(systems, comparisons),
         own_classifier=any("classifier:pege-" in str(s.scores["companions"].get("classifier")) for s in systems),
-        valence_svg=Markup(valence_plot(systems, reference=float(lexicon.mean[0]))),  # noqa: S704 -- ours, escaped by matplotlib
-        terms_svg=(lambda svg: Markup(svg) if svg else None)(terms_plot(systems)),  # noqa: S704
+        valence_plots=_markup(valence_plots(systems, reference=float(lexicon.mean[0]))),
+        terms_plots=_markup(terms_plots(systems)),
         samples=_samples(systems, lexicon, n_samples, seed),
         configs=[(s.name, yaml.safe_dump(s.config, sort_keys=False)) for s in systems if s.config],
         seed=seed,
@@ -60,6 +61,10 @@ def write_report(
     )
     write_text(output, text)
     return Path(output)
+
+
+def _markup(plots: Sequence[str]) -> list[Markup]:
+    return [Markup(svg) for svg in plots]  # noqa: S704 -- ours, escaped by matplotlib
 
 
 def verdict(systems: Sequence[System], comparisons: Sequence[dict[str, Any] | None]) -> list[str]:
@@ -82,35 +87,37 @@ def verdict(systems: Sequence[System], comparisons: Sequence[dict[str, Any] | No
 
 
 def _row(system: System, comparison: dict[str, Any] | None) -> dict[str, Any]:
-    cells = [
-        {
-            "value": system.scores[n],
-            "ci": system.scores["ci"][n],
-            "p": comparison["scores"][n]["p"] if comparison else None,
-        }
-        for n in TITLES
-    ]
-    return {"name": system.name, "cells": cells, "distinct": system.scores["distinct"], "n": system.scores["n_dialogs"]}
+    cells = _cells(system.scores, TITLES, (comparison or {}).get("scores", {}))
+    distinct = _cells(system.scores["distinct"], DISTINCT, {})
+    return {"name": system.name, "cells": cells, "distinct": distinct, "n": system.scores["n_dialogs"]}
 
 
 def _companion_rows(
     systems: Sequence[System], comparisons: Sequence[dict[str, Any] | None]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the two companions, where they were measured."""
+    """Rows of the companions, where they were measured."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for companion, names in (("unseen_lexicon", tuple(TITLES)), ("classifier", ("p_positive_end",))):
-        for system, comparison in zip(systems, comparisons, strict=True):
-            table = system.scores["companions"].get(companion)
-            if table is None:
-                continue
-            tested = (comparison or {}).get("scores", {})
-            cells = [
-                {"value": table[n], "ci": table["ci"][n], "p": tested.get(f"{companion}.{n}", {}).get("p")}
-                for n in names
-            ]
-            row = {"name": system.name, "cells": cells, "share": table.get("share"), "signature": table["signature"]}
+    for system, comparison in zip(systems, comparisons, strict=True):
+        for companion, table in system.scores["companions"].items():
+            titles = {"unseen_lexicon": TITLES, "classifier": {"p_positive_end": "P(positive)"}}.get(
+                companion, {scale: scale for scale in table["ci"]}
+            )
+            tested = {
+                name.removeprefix(f"{companion}."): value
+                for name, value in (comparison or {}).get("scores", {}).items()
+                if name.startswith(f"{companion}.")
+            }
+            row = table | {"name": system.name, "cells": _cells(table, titles, tested)}
             found.setdefault(companion, []).append(row)
     return found
+
+
+def _cells(table: dict[str, Any], titles: Mapping[str, str], tested: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A cell a score: its title, value, interval, and p where it was tested."""
+    return [
+        {"title": title, "value": table[n], "ci": table["ci"][n], "p": tested.get(n, {}).get("p")}
+        for n, title in titles.items()
+    ]
 
 
 def _samples(systems: Sequence[System], lexicon: Lexicon, n: int, seed: int) -> list[dict[str, Any]]:

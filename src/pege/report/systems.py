@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from pege.dialog import Dialog
 from pege.errors import InputError
-from pege.io import read_json, read_rows, read_yaml
+from pege.io import ROW_SUFFIXES, read_json, read_rows, read_yaml
 
-DIALOGS, SCORES = "selfchat.jsonl", "scores.json"
+DIALOGS, SCORES, RATINGS = "selfchat.jsonl", "scores.json", "ratings.csv"
 
 
 @dataclass(frozen=True)
@@ -41,32 +41,44 @@ class _LogRow(BaseModel):
 
 
 def dialogs_of(spec: str) -> tuple[str, Path]:
-    """Give name and self-chat file of what a person wrote: RUN, FILE.jsonl, or NAME=either.
+    """Give name and self-chat file of what a person wrote: RUN, FILE.jsonl, or NAME=either; a path that exists wins.
 
     Raises:
         InputError: no self-chat there.
     """
-    name, _, place = spec.rpartition("=")
+    is_place = "=" not in spec or Path(spec).exists()
+    name, place = ("", spec) if is_place else spec.split("=", 1)
     path = Path(place)
-    name = name or (path.name.split(".")[0] if path.is_file() else path.name)
     file = path / DIALOGS if path.is_dir() else path
     if not file.is_file():
         raise InputError("no self-chat", where=file, fix=f"pege selfchat --agent {place} --output {file}")
-    return name, file
+    return name or (file.resolve().parent.name if file.name == DIALOGS else _stem(file)), file
 
 
 def scores_file(dialogs: Path) -> Path:
     """File of a self-chat's scores: ``scores.json`` in a run, ``NAME.scores.json`` elsewhere."""
-    return dialogs.with_name(SCORES if dialogs.name == DIALOGS else f"{dialogs.name.split('.')[0]}.{SCORES}")
+    return _beside(dialogs, SCORES)
 
 
-def read_system(spec: str) -> System:
-    """Read one system.
+def ratings_file(dialogs: Path) -> Path:
+    """File of a self-chat's human ratings: ``ratings.csv`` in a run, ``NAME.ratings.csv`` elsewhere; it may lack."""
+    return _beside(dialogs, RATINGS)
+
+
+def _beside(dialogs: Path, name: str) -> Path:
+    return dialogs.with_name(name if dialogs.name == DIALOGS else f"{_stem(dialogs)}.{name}")
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(next((s for s in ROW_SUFFIXES if file.name.endswith(s)), ""))
+
+
+def read_system(name: str, file: Path) -> System:
+    """Read what lies around a self-chat file.
 
     Raises:
         InputError: a file that is missing or broken.
     """
-    name, file = dialogs_of(spec)
     folder = file.parent
     log, config, about = folder / "log.jsonl", folder / "config.yaml", file.with_name(file.name + ".run.json")
     is_run = file.name == DIALOGS
