@@ -83,7 +83,7 @@ def measure(command: list[str], log: Path) -> dict[str, float]:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes of a process tree; a page that several processes share counts once (where the system tells, else as often)."""
+    """Bytes of a process tree; a page that several processes share counts once, where the system tells."""
     total = 0
     try:
         for process in [root := psutil.Process(pid), *root.children(recursive=True)]:
@@ -128,7 +128,7 @@ def run_role(role: str, source: Path, target: Path, workers: int) -> None:
 
 
 def time_stages(config: CorpusConfig, target: Path) -> dict[str, Any]:
-    """Wall and CPU seconds of each stage, filter and rule of cleaning: the builder in one process, functions clocked."""
+    """Wall and CPU seconds of each stage, filter and rule: the builder in one process, its functions clocked."""
     from dataclasses import replace
 
     from pege.corpus import build, cleaning, filter_step
@@ -197,7 +197,7 @@ def runs_of(sizes: list[int], repeats: int, peer_limit: int, ray: bool) -> Itera
 
 
 def check_same(results: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
-    """Stop unless all peers kept the same dialogs, with the same utterances, and dropped the rest for the same reasons."""
+    """Stop unless all kept the same dialogs, with the same utterances, and dropped the rest for the same reasons."""
     for size in sorted({size for size, _ in results}):
         ours = results[size, "pege"][0]
         for peer in (*PEERS, *RAY):
@@ -224,7 +224,7 @@ def machine() -> str:
 
 def peer_table(results: dict[tuple[int, str], list[dict[str, Any]]]) -> Iterator[str]:
     """A row a size and peer."""
-    yield "| dialogs | who | runs | seconds (min - max) | dialogs a second | datatrove's time / this | peak memory, MB |"
+    yield "| dialogs | who | runs | seconds (min - max) | dialogs a second | datatrove's time / this | peak MB |"
     yield "|---|---|---|---|---|---|---|"
     for (size, peer), runs in sorted(results.items(), key=lambda r: (r[0][0], [*PEERS, *RAY].index(r[0][1]))):
         seconds = [r["seconds"] for r in runs]
@@ -235,6 +235,12 @@ def peer_table(results: dict[tuple[int, str], list[dict[str, Any]]]) -> Iterator
         spread = f"{median:.1f} ({min(seconds):.1f} - {max(seconds):.1f})"
         name = (PEERS | RAY)[peer]
         yield f"| {size:,} | {name} | {len(runs)} | {spread} | {size / median:.0f} | {ratio} | {memory:.0f} |"
+
+
+def kept_line(size: int, ours: dict[str, Any]) -> str:
+    """What all rows of a size agree on, the one with near-duplicates aside."""
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in ours["dropped"].items())
+    return f"{size:,} dialogs: all kept the same {ours['kept']:,}, near-duplicates aside; dropped: {reasons}.  "
 
 
 def stage_table(stages: dict[str, Any]) -> Iterator[str]:
@@ -252,17 +258,18 @@ def cost_lines(stages: dict[str, Any], input_bytes: float, cores: tuple[int, ...
     """What N_SESSIONS would cost by the formulas of docs/scale.md."""
     n = stages["n_dialogs"]
     a, b = (sum(stages["cpu"].get(s, 0.0) for s in part) / n for part in (PARALLEL, SERIAL))
-    yield f"Measured over {n:,} dialogs, one process: a = {a * 1e3:.3f} CPU ms a dialog in the steps that are shared out"
-    yield f"({', '.join(PARALLEL)}), b = {b * 1e3:.3f} ms in those that one process does ({', '.join(SERIAL)}).  "
-    yield f"N = {N_SESSIONS:,}: a N = {a * N_SESSIONS / 3600:,.0f} core-hours, b N = {b * N_SESSIONS / 3600:,.0f} hours; "
-    yield f"input {input_bytes / n * N_SESSIONS / 1e12:.2f} TB (gzip), "
-    yield f"output {stages['output_bytes'] / n * N_SESSIONS / 1e12:.3f} TB."
+    hours, terabytes = N_SESSIONS / 3600, N_SESSIONS / n / 1e12
+    yield f"Measured over {n:,} dialogs in one process: a = {a * 1e3:.3f} CPU ms a dialog in the steps that are shared"
+    yield f"out ({', '.join(PARALLEL)}), b = {b * 1e3:.3f} ms in those that one process does ({', '.join(SERIAL)})."
+    yield f"N = {N_SESSIONS:,}: N a = {a * hours:,.0f} core-hours, N b = {b * hours:,.0f} hours; input (gzip)"
+    yield f"{input_bytes * terabytes:.2f} TB, output {stages['output_bytes'] * terabytes:.2f} TB."
     yield ""
-    yield f"| cores P | hours, a N / P + b N | core-hours | USD at {core_price} a core-hour | b N shared out too: hours | USD |"
-    yield "|---|---|---|---|---|---|"
+    yield f"| P | hours, N a / P + N b | USD at {core_price} a core-hour | N b shared out too: hours | USD |"
+    yield "|---|---|---|---|---|"
     for p in cores:
-        hours, best = (a / p + b) * N_SESSIONS / 3600, (a + b) / p * N_SESSIONS / 3600
-        yield f"| {p:,} | {hours:,.1f} | {hours * p:,.0f} | {hours * p * core_price:,.0f} | {best:,.1f} | {best * p * core_price:,.0f} |"
+        as_is, shared_out = (a / p + b) * hours, (a + b) / p * hours
+        usd, least_usd = as_is * p * core_price, shared_out * p * core_price
+        yield f"| {p:,} | {as_is:,.1f} | {usd:,.0f} | {shared_out:,.1f} | {least_usd:,.0f} |"
 
 
 def fill_page(page: Path, lines: list[str]) -> None:
@@ -294,14 +301,17 @@ def main(
     """Print the tables; write them, and fill docs/scale.md, where a file is named.
 
     Args:
-        sizes: numbers of dialogs; stages and Ray are measured at the smallest.
+        sizes: numbers of dialogs; Ray is measured at the smallest.
         repeats: runs at the smallest size; at the others one.
-        peer_limit: the two peers that go row by row run up to this size; their time is linear.
+        peer_limit: the two peers that go row by row run up to this size, and the stages are measured at it.
         workers: processes of the builder, and tasks of datatrove.
         ray: also two Ray workers against one.
         folder: of input, logs and finished runs.
         output: file for the tables.
         core_price: USD a core-hour on a cluster: an assumption.
+        role: a peer, or ``stages``, to run in this process.
+        source: folder of input, for a role.
+        target: what a role writes.
     """
     if role and source and target:
         run_role(role, source, target, workers)
@@ -318,16 +328,16 @@ def main(
         results.setdefault((size, peer), []).append(found)
         print(f"{name}: {found['seconds']:.1f} s, {found['peak_mb']:.0f} MB, {found['kept']} kept", file=sys.stderr)
     check_same(results)
-    smallest = input_of(folder, min(sizes))
-    stages_file = folder / f"{min(sizes)}-stages.json"
+    size = max((s for s in sizes if s <= peer_limit), default=min(sizes))
+    read = input_of(folder, size)
+    stages_file = folder / f"{size}-stages.json"
     if not stages_file.is_file():
-        measure(command_of("stages", smallest, stages_file, 1), stages_file.with_suffix(".log"))
+        measure(command_of("stages", read, stages_file, 1), stages_file.with_suffix(".log"))
     stages = read_json(stages_file)
-    input_bytes = sum(p.stat().st_size for p in smallest.glob("*.jsonl.gz"))
+    input_bytes = sum(p.stat().st_size for p in read.glob("*.jsonl.gz"))
     cost = list(cost_lines(stages, input_bytes, (64, 256, 1024), core_price))
-    ours = results[min(sizes), "pege"][0]
-    counts = f"All rows but the last kept the same {ours['kept']:,} of {min(sizes):,} dialogs; dropped: {ours['dropped']}."
-    lines = [machine(), "", *peer_table(results), "", counts, "", *stage_table(stages)]
+    head = [machine(), "", *peer_table(results), "", *(kept_line(s, results[s, "pege"][0]) for s in sorted(sizes)), ""]
+    lines = [*head, f"By stage, {size:,} dialogs, one process:", "", *stage_table(stages)]
     text = "\n".join(lines) + "\n"
     print(text, "\n".join(cost), sep="\n")
     if output:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ SHARE_DIRTY = 0.05
 SHARE_CUT = 0.5  # of the dialogs that end with the agent: people wrote one more
 #: what is put before and behind an utterance; most is taken away again, some is a reason to drop
 DIRT = (
-    ("@anna_b ", ""), ("<b>", "</b>"), ("", " &amp; so on"), ("  ", " \n"), ("", "!!!!!!!!"), ("**", "**"), ("", "ｏｋ１２"),
-    ("> ", ""), ("回复@小明:", ""), ("", "\u200b"), ("", " http://example.com/a?b=1"), ("", " mail me: jo@example.org"),
-    ("", " call 13812345678"), ("", " 微信号：abc_12345"), ("", "锟斤拷"), ("", " x" * 12),
+    ("@anna_b ", ""), ("<b>", "</b>"), ("", " &amp; so on"), ("  ", " \n"), ("", "!!!!!!!!"), ("**", "**"), ("> ", ""),
+    ("", "ｏｋ１２"), ("回复@小明:", ""), ("", "\u200b"), ("", " http://example.com/a?b=1"), ("", " x" * 12),
+    ("", " mail me: jo@example.org"), ("", " call 13812345678"), ("", " 微信号：abc_12345"), ("", "锟斤拷"),
 )  # fmt: skip
 _SEAM = re.compile(r"[ ，。！？；,.!?;]")
 
@@ -121,7 +122,7 @@ def write_input(folder: Path, n_dialogs: int, *, n_files: int, seed: int = 0) ->
 
     paths = []
     bounds = np.linspace(0, n_dialogs, n_files + 1).astype(int).tolist()
-    for k, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for k, (start, stop) in enumerate(pairwise(bounds)):
         paths.append(folder / f"{k:05d}.jsonl.gz")
         write_rows(paths[-1], rows(range(start, stop)))
     return paths

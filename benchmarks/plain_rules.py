@@ -1,7 +1,7 @@
-"""The builder's rules in plain Python, one utterance at a time: what `corpus.py` gives the builder's peers.
+r"""The builder's rules in plain Python, one utterance at a time: what `corpus.py` gives the builder's peers.
 
 Phrase lists, patterns and tables of characters are the builder's own, so that only the way of working differs: a loop
-with `re` here, whole columns there. `re.ASCII` gives \\b, \\s and \\w the meaning that RE2 has for them.
+with `re` here, whole columns there. `re.ASCII` gives \b, \s and \w the meaning that RE2 has for them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ def _compiled(pattern: str, flags: int = 0) -> re.Pattern[str]:
 
 
 def _members(is_member: np.ndarray) -> str:
-    """Give the marked code points as the inside of a character class."""
+    """Give the marked code points as the inside of a character class.
+
+    Above the first plane a block of 4096 belongs or not as most of it does: `re` is slow with many ranges there.
+    """
+    is_member = is_member.copy()
+    blocks = is_member[0x10000:].reshape(-1, 4096)
+    blocks[:] = blocks.mean(axis=1, keepdims=True) > 0.5
     edges = np.flatnonzero(np.diff(np.concatenate(([0], is_member.astype(np.int8), [0]))))
     return "".join(rf"\U{a:08x}-\U{b - 1:08x}" for a, b in edges.reshape(-1, 2).tolist())
 
@@ -127,15 +133,28 @@ REWRITES = (plain_characters, without_markup, without_mentions, tidy, cut_runs)
 # ---- rules that refuse
 
 _URL = _compiled(rewriting._URL)
-_LONG_WORD = re.compile(rf"[^{_of_class(SPACE | CJK)}]{{31}}")
-_WORDS = re.compile(rf"[{_members(((_CLASSES & _WORD) != 0) & ((_CLASSES & CJK) != 0))}]|[{_of_class(_WORD, but=CJK)}]+")
-_MOJIBAKE, _AD = _compiled(refusing.MOJIBAKE), _compiled(refusing._ads())
+_LONG_WORD = re.compile(rf"[{_of_class(_WORD, but=CJK)}]{{31}}")
+_WORDS = re.compile(
+    rf"[{_members(((_CLASSES & _WORD) != 0) & ((_CLASSES & CJK) != 0))}]|[{_of_class(_WORD, but=CJK)}]+"
+)
+_CJK_WORD = re.compile(rf"[{_members(((_CLASSES & LETTER) != 0) & ((_CLASSES & CJK) != 0))}]")
+_MOJIBAKE, _AD, _SPEAKER = map(_compiled, (refusing.MOJIBAKE, refusing._ads(), refusing.SPEAKER_LABEL))
+
+
+def _is_too_short(text: str) -> bool:
+    return sum(c not in _SPACES for c in text) + len(_CJK_WORD.findall(text)) < 2
 
 
 def _has_few_letters(text: str) -> bool:
-    n_visible = sum(c not in _SPACES and c not in _DIGITS for c in text)
-    n_letters = sum(c in _LETTERS for c in text)
-    return n_letters < 0.5 * n_visible or not n_letters
+    n_letters = n_signs = 0
+    before = ""
+    for c in text:
+        if c in _LETTERS:
+            n_letters += 1
+        elif c != before and c not in _SPACES and c not in _DIGITS:
+            n_signs += 1
+        before = c
+    return n_letters < 0.5 * (n_letters + n_signs) or not n_letters
 
 
 def _repeats_words(text: str) -> bool:
@@ -152,13 +171,14 @@ def refusals(max_chars: int) -> dict[str, Callable[[str], Any]]:
     """Reason -> whether an utterance is refused for it, in the order of the default list."""
     return {
         "empty": lambda t: not t.strip(),
-        "too-short": lambda t: sum(c not in _SPACES for c in t[:8]) < 2 and len("".join(t.split())) < 2,
+        "too-short": _is_too_short,
         "too-long": lambda t: len(t) > max_chars or len(t.split()) > 256,
         "url": lambda t: ("." in t or "/" in t) and _URL.search(t),
         "few-letters": _has_few_letters,
-        "long-word": _LONG_WORD.search,
+        "long-word": lambda t: any(len(word) > 30 for word in t.split()) and _LONG_WORD.search(t),
         "repeated-words": _repeats_words,
         "mojibake": lambda t: not t.isascii() and _MOJIBAKE.search(t),
+        "speaker-label": _SPEAKER.search,
         "ad": _AD.search,
     }
 
