@@ -316,6 +316,8 @@ def main(
     if role and source and target:
         run_role(role, source, target, workers)
         return
+    if missing := [name for name in ("datatrove", "orjson") if not find_spec(name)]:
+        raise SystemExit(f"{' and '.join(missing)} not installed (pip install {' '.join(missing)})")
     if ray and not find_spec("ray"):
         print("Ray is not installed (pip install 'pege[ray]'): left out", file=sys.stderr)
         ray = False
