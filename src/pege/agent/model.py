@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from pege.dialog import Context
+from pege.errors import InputError
 from pege.models.generation import check_generation
 from pege.words import guess_language
 
@@ -26,8 +27,10 @@ class ModelAgent:
         keep_cache: whether a call may keep what the next one, with the same dialogs a turn later, need not read again.
 
     Raises:
-        InputError: a setting of generation out of its range.
+        InputError: a setting of generation out of its range; candidates of a model that does not rank them.
     """
+
+    ranks = False  # whether it says the best of ``num_return_sequences`` candidates
 
     def __init__(
         self,
@@ -43,6 +46,10 @@ class ModelAgent:
         self.emotion_input, self.keep_cache = emotion_input, keep_cache
         self.generation = GENERATION | (generation or {})
         check_generation(self.generation)
+        if not self.ranks and self.generation.get("num_return_sequences", 1) != 1:
+            raise InputError(
+                "only PLATO-2 ranks candidates", where="generation.num_return_sequences", fix="leave it out"
+            )
         self.n_fallbacks = 0
 
     def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:

@@ -17,6 +17,8 @@ _MAX_CONTEXT = 512  # tokens that MoEL and MIME read
 class Plato2Agent(ModelAgent):
     """A PLATO-2 that responds, whichever side is next; of ``num_return_sequences`` candidates it says the best."""
 
+    ranks = True
+
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
         generation = dict(self.generation)
         return respond(

@@ -249,10 +249,19 @@ def _number(config: Any, *names: str) -> float | None:
 
 
 def last_hidden_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Run a causal LM and give what its output matrix is multiplied with, (B, S, H).
+    """Run a causal LM and give what its output matrix is multiplied with, (B, S, H); see `run_to_head`."""
+    return run_to_head(model, input_ids=input_ids, attention_mask=attention_mask)[0]
+
+
+def run_to_head(model: Any, **inputs: Any) -> tuple[Tensor, Any]:
+    """Run a model, and give what its output matrix is multiplied with, (B, S, H), beside what it gives itself.
 
     Logits are computed for the last position only. The call goes through the model as it is wrapped, so that data
     parallelism sees it.
+
+    Args:
+        model: with an output matrix.
+        **inputs: of its ``forward``.
 
     Raises:
         InputError: a model that does not use its output matrix as a module, once a call.
@@ -266,7 +275,7 @@ def last_hidden_states(model: Any, input_ids: Tensor, attention_mask: Tensor) ->
     plain = unwrap(model)
     handle = plain.get_output_embeddings().register_forward_pre_hook(catch)
     try:
-        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        output = model(**inputs, use_cache=False)
     finally:
         handle.remove()
     if len(caught) != 1:
@@ -275,7 +284,7 @@ def last_hidden_states(model: Any, input_ids: Tensor, attention_mask: Tensor) ->
             where=type(plain).__name__,
             fix="train another model; on several GPUs start with torchrun",
         )
-    return caught[0]
+    return caught[0], output
 
 
 def check_head(model: Any) -> None:

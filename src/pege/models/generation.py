@@ -41,9 +41,10 @@ _RANGES = {
     "repetition_penalty": _Range(0, with_low=False),
     "no_repeat_ngram_size": _Range(0, is_whole=True),
     "num_beams": _Range(1, is_whole=True),
+    "num_return_sequences": _Range(1, is_whole=True),
 }
 #: what an agent sets itself
-_OWN = ("eos_token_id", "pad_token_id", "return_dict_in_generate", "num_return_sequences")
+_OWN = ("eos_token_id", "pad_token_id", "return_dict_in_generate")
 
 
 def check_generation(settings: Mapping[str, Any], *, known: frozenset[str] | None = None) -> None:

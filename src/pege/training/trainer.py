@@ -14,9 +14,10 @@ from transformers import Trainer
 
 from pege.errors import InputError
 from pege.loss import PegeOutput, pege_loss, target_loss
-from pege.models.causal import check_head, head_of, last_hidden_states
+from pege.models.causal import OUR_KINDS, check_head, head_of, run_to_head, unwrap
 from pege.training.config import LossSettings
 
+_GUIDANCE = ("labels", "n_utterances", "user_vad", "p_positive", "p_negative")  # of a batch, not of a model
 _MAX_COUNT = 9  # mean ED is logged for c = 1 ... 9; larger ones share the last
 _SUMS = ("nll", "peg", "ner", "n_tokens", *(f"{n}_{c}" for n in ("ed", "n_ed") for c in range(1, _MAX_COUNT + 1)))
 
@@ -24,7 +25,8 @@ _SUMS = ("nll", "peg", "ner", "n_tokens", *(f"{n}_{c}" for n in ("ed", "n_ed") f
 class PegeTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose loss is Eq. 5, computed from hidden states by the fused kernel.
 
-    Batches are those of `pege.training.samples.collate`. With ``alpha = beta = 0`` it is a plain NLL trainer. Logged
+    Batches are those of `pege.training.samples.collate` or `pege.training.responses.collate_responses`.
+    With ``alpha = beta = 0`` it is a plain NLL trainer; MoEL's and MIME's losses of the emotion are added. Logged
     besides what the Trainer logs: ``nll``, ``peg``, ``ner``, and ``ed_1``, ``ed_3``, ... the mean distance by c.
 
     Args:
@@ -47,7 +49,8 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_head(self.model)
+        if unwrap(self.model).config.model_type not in OUR_KINDS:  # theirs are tested, and PLATO-2 reads both ways
+            check_head(self.model)
         self.model_accepts_loss_kwargs = True  # so that the tokens of the global batch are counted for us
         self.token_vad = torch.as_tensor(token_vad, device=self.args.device)
         self.positive_vad = None if positive_vad is None else torch.as_tensor(positive_vad, dtype=torch.float32)
@@ -62,14 +65,22 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Give the loss over the tokens of the global batch; see `transformers.Trainer.compute_loss`."""
-        hidden = last_hidden_states(model, inputs["input_ids"], inputs["attention_mask"])  # (B, S, H)
+        hidden, extra = self._run(model, inputs)
         out = self._guided_loss(model, hidden, inputs, num_items_in_batch)
         loss = out.loss
+        if extra is not None:
+            loss = loss + extra / self.args.gradient_accumulation_steps
         if model.training:
             self._collect(out, inputs, num_items_in_batch)
             if num_items_in_batch is not None and self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
         return (loss, {"nll": out.nll.detach()}) if return_outputs else loss
+
+    def _run(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Hidden states, (B, S, H), and what MoEL and MIME learn besides: the emotion, a KL (means over the batch)."""
+        hidden, output = run_to_head(model, **{k: v for k, v in inputs.items() if k not in _GUIDANCE})
+        terms = [t for name in ("emotion_loss", "kl") if (t := getattr(output, name, None)) is not None]
+        return hidden, torch.stack(terms).sum() if terms else None
 
     def _guided_loss(
         self, model: Any, hidden: Tensor, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
@@ -132,7 +143,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         model.eval()
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            hidden = last_hidden_states(model, inputs["input_ids"], inputs["attention_mask"])
+            hidden, _ = self._run(model, inputs)
             out = self._guided_loss(model, hidden, inputs, None)
         sums = torch.stack((out.nll.double() * out.n_tokens, torch.tensor(float(out.n_tokens), dtype=torch.float64)))
         return out.loss.detach(), sums[None].to(out.loss.device), sums[None].to(out.loss.device)
