@@ -93,6 +93,34 @@ def test_special_tokens_digits_and_punctuation_are_neutral(kind):
         assert table.step[i] == NEUTRAL
 
 
+def make_dog_tokenizer(kind):
+    """A tokenizer whose tokens, the unknown one aside, are "dog" with and without the mark of its kind."""
+    if kind == "wordpiece":
+        model = models.WordPiece({"[UNK]": 0, "dog": 1, "##dog": 2}, unk_token="[UNK]")
+    elif kind == "bpe":
+        model = models.BPE({"[UNK]": 0, "dog": 1, "dog</w>": 2}, [], end_of_word_suffix="</w>")
+    elif kind == "byte-level":
+        model = models.BPE({"[UNK]": 0, "dog": 1, "Ġdog": 2}, [])
+    else:
+        model = models.Unigram([("[UNK]", 0.0), ("dog", -1.0), ("▁dog", -1.0)], unk_id=0)
+    tokenizer = Tokenizer(model)
+    tokenizer.decoder = {
+        "wordpiece": decoders.WordPiece(),
+        "bpe": decoders.BPEDecoder(),
+        "byte-level": decoders.ByteLevel(),
+        "sentencepiece": decoders.Metaspace(),
+    }[kind]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_has_the_value_of_the_word_with_and_without_the_mark_in_all_kinds(kind):
+    table = extend_lexicon(make_lexicon({"dog": (0.8, 0.5, 0.6), "war": (0.1, 0.9, 0.4)}), make_dog_tokenizer(kind))
+    assert table.step.tolist() == [NEUTRAL, WORD, WORD]
+    assert table.values[1] == pytest.approx([0.8, 0.5, 0.6])
+    assert table.values[2] == pytest.approx([0.8, 0.5, 0.6])
+
+
 def test_a_piece_is_the_shrunk_weighted_mean_of_its_words(monkeypatch):
     # The piece "un" of a character tokenizer: words "un" is none, "unhappy" and "unsad" contain its letters.
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2, "c": 3}, unk_token="[UNK]"))
@@ -145,12 +173,30 @@ def test_the_cache_gives_the_same_table_and_a_broken_file_is_built_again(tmp_pat
     (file,) = tmp_path.iterdir()
     again = cached_token_vad(lexicon, tokenizer, cache_dir=tmp_path)
     assert (again.values == first.values).all()
-    file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(InputError, match="no whole token table"):
-        TokenVad.load(file)
-    assert (cached_token_vad(lexicon, tokenizer, cache_dir=tmp_path).values == first.values).all()
-    cached_token_vad(lexicon, tokenizer, cache_dir=tmp_path, shrinkage=1.0)
-    assert len(list(tmp_path.iterdir())) == 2
+    whole = file.read_bytes()
+    for cut in (b"", whole[:4], whole[:50], whole[:-1], b"x" * 99, b"\x02" + bytes(7) + b"{}"):
+        file.write_bytes(cut)
+        with pytest.raises(InputError, match="no whole token table"):
+            TokenVad.load(file)
+        assert (cached_token_vad(lexicon, tokenizer, cache_dir=tmp_path).values == first.values).all()
+        assert file.read_bytes() == whole
+
+
+def test_the_cache_tells_lexicons_tokenizers_and_options_apart(tmp_path):
+    tokenizer, lexicon = TOKENIZERS["byte-level"], make_lexicon(VALUES)
+    other_special = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="happy")
+    for content, options in [
+        ((lexicon, tokenizer), {}),
+        ((make_lexicon({**VALUES, "sad": (0.1, 0.3, 0.21)}), tokenizer), {}),
+        ((make_lexicon({**VALUES, "cat": (0.5, 0.5, 0.5)}), tokenizer), {}),
+        ((lexicon, TOKENIZERS["wordpiece"]), {}),
+        ((lexicon, other_special), {}),
+        ((lexicon, tokenizer), {"shrinkage": 1.0}),
+        ((lexicon, tokenizer), {"n_rows": 400}),
+    ]:
+        n_before = len(list(tmp_path.iterdir()))
+        cached_token_vad(*content, cache_dir=tmp_path, **options)
+        assert len(list(tmp_path.iterdir())) == n_before + 1
 
 
 def test_shares_of_vocabulary_and_text_sum_to_one():

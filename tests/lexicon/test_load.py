@@ -45,6 +45,11 @@ def test_columns_are_found_by_name_and_more_may_follow(tmp_path):
     assert lexicon.marks is not None
 
 
+def test_the_word_may_be_called_term_as_in_nrc_vad(tmp_path):
+    lexicon = load_lexicon(write(tmp_path / "l.tsv", "term\tvalence\tarousal\tdominance\ngood\t0.9\t0.5\t0.4\n"))
+    assert lexicon.vad("good") == pytest.approx([0.9, 0.5, 0.4])
+
+
 def test_words_that_differ_in_case_alone_are_averaged(tmp_path):
     lexicon = load_lexicon(write(tmp_path / "l.tsv", "May\t0.8\t0.5\t0.4\nmay\t0.4\t0.5\t0.4\nx\t0\t1\t0"))
     assert lexicon.vad("may") == pytest.approx([0.6, 0.5, 0.4])
@@ -56,6 +61,8 @@ def test_words_that_differ_in_case_alone_are_averaged(tmp_path):
         ("", "1: has 0"),
         ("word\tvalence\tarousal\tdominance\n", "holds no words"),
         ("word\tvalence\tdominance\ngood\t1\t1\n", "lacks the column arousal"),
+        ("lemma\tvalence\tarousal\ngood\t1\t1\n", "lacks the column word"),
+        ("valence\tarousal\tdominance\n0.9\t1\t1\n", "lacks the column word"),
         ("good\t0.9\n", "2 tab-separated columns"),
         ("good\t0.9\t0.5\t0.4\nbad\tnan\t0.5\t0.4\n", "2: the valence of 'bad' is 'nan'"),
         ("good\t0.9\t0.5\t0.4\nbad\t0.5\t0.4\n", "2: has 3 columns"),
@@ -74,11 +81,20 @@ def test_a_bad_file_is_named(tmp_path, text, message):
 
 def test_a_cut_archive_and_a_missing_file_are_named(tmp_path):
     path = tmp_path / "l.tsv.gz"
-    path.write_bytes(gzip.compress(b"good\t0.9\t0.5\t0.4\n" * 50)[:-10])
-    with pytest.raises(InputError, match="cut or broken"):
-        load_lexicon(path)
+    whole = gzip.compress(b"good\t0.9\t0.5\t0.4\n" * 50)
+    for broken in (whole[:-10], whole[:12] + b"\xff" * 8 + whole[20:], b"good\t0.9\t0.5\t0.4\n"):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match="cut or broken"):
+            load_lexicon(path)
     with pytest.raises(InputError, match="did you mean 'pege-en'"):
         load_lexicon("pege-em")
+
+
+@pytest.mark.parametrize("bounds", [("nan", 1), (0, "nan"), ("-inf", 1), (0, "inf"), (1, 1), (5, 1)])
+def test_a_range_that_is_no_scale_is_refused(tmp_path, bounds):
+    low, high = (float(x) for x in bounds)
+    with pytest.raises(InputError, match="is no scale"):
+        load_lexicon(write(tmp_path / "l.tsv", "good\t0.9\t0.5\t0.4\n"), value_range=(low, high))
 
 
 def test_a_value_off_the_named_scale_is_named(tmp_path):
@@ -122,6 +138,11 @@ def test_lexicons_are_compared_on_the_words_they_share(tmp_path):
     assert found["n_words"] == 3
     assert found["valence"] == pytest.approx(1)
     assert found["arousal"] == pytest.approx(-1)
+
+
+def test_below_three_shared_words_there_is_no_correlation(tmp_path):
+    a = load_lexicon(write(tmp_path / "a.tsv", "a\t0\t0\t0\nb\t.5\t1\t.5\n"))
+    assert compare_lexicons(a, a)["all"] == {"n_words": 2, "valence": None, "arousal": None, "dominance": None}
 
 
 def test_coverage_of_text_counts_words(lexicon_file):

@@ -63,11 +63,7 @@ def coverage(
     if texts:
         result["text"] = text_coverage(texts, found, language)
     if tokenizer:
-        from transformers import AutoTokenizer
-
-        from pege.models.causal import resolve_model
-
-        loaded = AutoTokenizer.from_pretrained(resolve_model(tokenizer))
+        loaded = _load_tokenizer(tokenizer)
         table = extend_lexicon(found, loaded)
         result["vocabulary"] = table.shares()
         if texts:
@@ -85,6 +81,8 @@ def coverage(
 def compare(a: str, b: str, /, *, json: bool = False) -> None:
     """Give Pearson r by dimension on the words two lexicons share, and by mark of the first.
 
+    Below 3 shared words there is no r: null in JSON.
+
     Args:
         a: one of ours or a file.
         b: one of ours or a file.
@@ -95,7 +93,7 @@ def compare(a: str, b: str, /, *, json: bool = False) -> None:
         print(jsonlib.dumps(result))
         return
     for group, row in result.items():
-        shown = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "n_words")
+        shown = "  ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in row.items() if k != "n_words")
         print(f"{group:<9} {row['n_words']:>6.0f} words  r: {shown}")
 
 
@@ -115,7 +113,7 @@ def build(
     """
     from pege.lexicon.build import build_lexicon, read_vectors, write_lexicon
 
-    grammar = set(leave_out.read_text(encoding="utf-8").split()) if leave_out else set()
+    grammar = _read_words(leave_out) if leave_out else set()
     extension = build_lexicon(
         load_lexicon(ratings, value_range=(0.0, 1.0)),
         read_vectors(vectors),
@@ -131,6 +129,29 @@ def build(
     }
     write_json(output.with_name(output.name + ".json"), report)
     print(jsonlib.dumps(report))
+
+
+def _load_tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    from pege.models.causal import resolve_model
+
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(name))
+    except (OSError, ValueError) as e:
+        if isinstance(e, InputError):
+            raise
+        first = str(e).strip().splitlines()[0]
+        raise InputError(
+            f"has no tokenizer ({first})", where=name, fix="name a run folder, 'base', or a hub model"
+        ) from e
+
+
+def _read_words(path: Path) -> set[str]:
+    try:
+        return set(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"cannot be read ({e})", where=path, fix="name a text file of words, one a line") from e
 
 
 def _texts(files: tuple[Path, ...]) -> Iterator[str]:

@@ -32,11 +32,12 @@ def token_coverage(texts: Iterable[str], table: TokenVad, tokenizer: Any) -> dic
     return {name: float(counts[table.step == step].sum() / total) for step, name in STEP_NAMES.items()}
 
 
-def compare_lexicons(a: Lexicon, b: Lexicon) -> dict[str, dict[str, float]]:
+def compare_lexicons(a: Lexicon, b: Lexicon) -> dict[str, dict[str, float | None]]:
     """Pearson r by dimension on the words both have, in all and by mark of ``a``.
 
     Returns:
-        ``{"all" | "rated" | "inferred": {"n_words", "valence", "arousal"[, "dominance"]}}``; r is NaN below 3 words.
+        ``{"all" | "rated" | "inferred": {"n_words", "valence", "arousal"[, "dominance"]}}``; r is None below 3
+        words, and where all values of a dimension are the same.
     """
     shared = [w for w in a.words if w in b.words]
     rows_a = np.array([a.words[w] for w in shared], dtype=np.int64)
@@ -45,11 +46,11 @@ def compare_lexicons(a: Lexicon, b: Lexicon) -> dict[str, dict[str, float]]:
     if a.marks is not None:
         groups |= {str(m): a.marks[rows_a] == m for m in np.unique(a.marks)}
     dimensions = DIMENSIONS if a.dimensions == b.dimensions == "vad" else DIMENSIONS[:2]
-    result = {}
+    result: dict[str, dict[str, float | None]] = {}
     for group, chosen in groups.items():
         result[group] = {"n_words": float(chosen.sum())}
         for d, name in enumerate(dimensions):
             x, y = a.values[rows_a[chosen], d], b.values[rows_b[chosen], d]
             enough = len(x) > 2 and x.std() > 0 and y.std() > 0
-            result[group][name] = float(np.corrcoef(x, y)[0, 1]) if enough else float("nan")
+            result[group][name] = float(np.corrcoef(x, y)[0, 1]) if enough else None
     return result

@@ -25,7 +25,7 @@ WORD, PIECE, NEUTRAL = 1, 2, 3  # the three steps of design sec. 3
 STEP_NAMES = {WORD: "word", PIECE: "piece", NEUTRAL: "neutral"}
 _RAREST = 1e-9  # weight of a word that the frequency list lacks; its rarest has 1e-8
 _BATCH = 20_000
-_FORMAT = "1"  # part of the cache key: raise it when the rule changes
+_FORMAT = "2"  # part of the cache key: raise it when the rule changes
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,10 @@ class TokenVad:
 def extend_lexicon(lexicon: Lexicon, tokenizer: Any, *, shrinkage: float = 5.0, n_rows: int | None = None) -> TokenVad:
     """Give every token of a vocabulary a VAD.
 
-    In this order: (1) the token's text without its word-boundary mark, lower-cased, is a lexicon word: that value;
-    (2) the frequency-weighted mean of the k lexicon words whose tokenization contains it, shrunk to the neutral value
-    by k / (k + shrinkage); (3) special tokens, tokens without a letter, tokens without evidence: the neutral value.
+    In this order: (1) the token's text without its mark (``Ġ``, ``▁``, ``##``, ``</w>``), lower-cased, is a lexicon
+    word: that value, whether the token begins a word or goes on one; (2) the frequency-weighted mean of the k lexicon
+    words whose tokenization contains it, shrunk to the neutral value by k / (k + shrinkage); (3) special tokens, tokens
+    without a letter, tokens without evidence: the neutral value.
     Words are tokenized as they occur in text: at its start, after a space, and after a space with a capital.
 
     Args:
@@ -114,19 +115,14 @@ def extend_lexicon(lexicon: Lexicon, tokenizer: Any, *, shrinkage: float = 5.0, 
 
 
 def token_texts(tokenizer: Any) -> list[str]:
-    """Text of each token without word-boundary marks; empty for a piece that can never be a whole word.
+    """Text of each token without the marks of where words begin, go on or end; empty for a bare mark.
 
     A token that is part of a character's bytes decodes to U+FFFD.
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     prefix, suffix = _continuation_marks(tokenizer)
-    texts = []
-    for token in tokens:
-        if token is None or (prefix and token.startswith(prefix)) or (suffix and not token.endswith(suffix)):
-            texts.append("")
-        else:
-            texts.append(tokenizer.convert_tokens_to_string([token]).replace("▁", " ").strip())
-    return texts
+    bare = [(token or "").removeprefix(prefix).removesuffix(suffix) for token in tokens]
+    return [tokenizer.convert_tokens_to_string([token]).replace("▁", " ").strip() for token in bare]
 
 
 def _continuation_marks(tokenizer: Any) -> tuple[str, str]:
@@ -200,4 +196,4 @@ def cached_token_vad(
 def _tokenizer_digest(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(content.encode()).hexdigest()
+    return hashlib.sha256(f"{content}{sorted(tokenizer.all_special_ids)}".encode()).hexdigest()

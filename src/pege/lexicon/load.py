@@ -9,6 +9,7 @@ import importlib.resources
 import json
 import logging
 import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,7 @@ def load_lexicon(name: str | Path = "pege-en", *, value_range: Range | None = No
     """Load a lexicon of ours by name (``pege-en``, ``pege-zh``, ``pege`` for both) or any from a file.
 
     A file has lines ``word<TAB>valence<TAB>arousal[<TAB>dominance]``, with or without a header; with a header the
-    columns are found by name and more may follow. ``.gz`` is read too.
+    columns are found by name (NRC-VAD's ``term`` is the word) and more may follow. ``.gz`` is read too.
 
     Args:
         name: one of our names, or a path.
@@ -103,8 +104,13 @@ def load_lexicon(name: str | Path = "pege-en", *, value_range: Range | None = No
 
     Raises:
         InputError: no such lexicon; a line that cannot be read; NaN; a value off the scale; a scale not recognised, or
-            named for one of ours.
+            named for one of ours, or with bounds that are not finite or not in order.
     """
+    if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+        low, high = value_range
+        raise InputError(
+            f"the range {low:g} {high:g} is no scale", fix="name its lowest and its highest value, e.g. 1 5"
+        )
     if str(name) in SHIPPED:
         if value_range:
             raise InputError("its scale is known", where=name, fix="take --lexicon_range away")
@@ -185,7 +191,7 @@ def _read_content(path: Path) -> bytes:
         return raw
     try:
         return gzip.decompress(raw)
-    except (EOFError, OSError) as e:
+    except (EOFError, OSError, zlib.error) as e:
         raise InputError(f"the archive is cut or broken ({e})", where=path, fix="fetch it again") from e
 
 
@@ -194,8 +200,9 @@ def _read_header(lines: list[str], path: Path) -> tuple[dict[str, int], int]:
     cells = [c.strip().lower() for c in lines[0].split("\t")] if lines else []
     if len(cells) > 1 and not _is_number(cells[1]):
         columns = {c: i for i, c in enumerate(cells)}
-        columns.setdefault("word", 0)
-        missing = [d for d in DIMENSIONS[:2] if d not in columns]
+        if "term" in columns:  # as NRC-VAD has it
+            columns.setdefault("word", columns["term"])
+        missing = [name for name in ("word", *DIMENSIONS[:2]) if name not in columns]
         if missing:
             raise InputError(
                 f"lacks the column {' and '.join(missing)}",

@@ -91,7 +91,9 @@ def _guided_loss(
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     dtype = guidance.target.dtype
 
-    logits = F.linear(hidden[counted], weight, bias).to(dtype)  # (T, H) @ (H, V) -> (T, V)
+    logits = F.linear(hidden[counted], weight.to(hidden.dtype)).to(dtype)  # (T, H) @ (H, V) -> (T, V)
+    if bias is not None:
+        logits = logits + bias.to(dtype)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     probs = logits.softmax(-1)  # s_t
@@ -100,7 +102,7 @@ def _guided_loss(
     norm = torch.linalg.vector_norm(expected_vad, dim=-1)
 
     n_items = divisor(counted.numel(), num_items_in_batch, logits)
-    nll = F.cross_entropy(logits, labels[counted], reduction="sum") / n_items
+    nll = F.cross_entropy(logits, labels[counted].long(), reduction="sum") / n_items
     peg = (guidance.distance_weight[counted] * distance).sum() / n_items  # Eq. 3
     ner = (guidance.norm_weight[counted] * norm).sum() / n_items  # Eq. 4
     ed = torch.zeros_like(guidance.distance_weight).index_copy(0, counted, distance.detach())

@@ -7,7 +7,8 @@ g_t is known, and the second pass turns the stored exponentials into
     dL/dz_t = s_t * (1 + O g_t - v_t . g_t) - onehot(y_t)
 
 tile by tile, and multiplies them into the gradients of the hidden states, the output matrix and the bias. So
-``backward`` only scales what ``forward`` left. `pege.loss.eager` is the same formula in plain sight.
+``backward`` only scales what ``forward`` left; it may run again on a retained graph, but has no derivative of its own.
+`pege.loss.eager` is the same formula in plain sight.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from pege.loss.terms import (
     target_guidance,
 )
 
-CHUNK_NUMBERS = 2**26  # exponentials held at once, tokens of a chunk times V: 256 MiB in float32
+CHUNK_TOKENS = 256  # tokens worked on at once; fewer where they would take more than the next line allows
+CHUNK_NUMBERS = 2**26  # numbers held for a chunk, one per token and vocabulary entry, two with a soft cap: 256 MiB
 TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
 
 
@@ -57,7 +59,7 @@ def pege_loss(
     Args:
         hidden: last hidden states, (T, H); float64, float32, bfloat16 or float16.
         weight: output matrix, (V, H); trained where it requires a gradient, else frozen.
-        labels: next tokens, already shifted, (T,) int64.
+        labels: next tokens, already shifted, (T,) int64 or int32.
         token_vad: O, VAD per token of the vocabulary, (V, 3) in [0, 1]; a constant.
         user_vad: u, mean VAD of the first utterance, (T, 3) or (3,).
         p_positive: p(positive) of the first utterance, (T,) or a number in [0, 1].
@@ -70,13 +72,13 @@ def pege_loss(
         softcap: logits become ``softcap * tanh(logits / softcap)`` (Gemma), or None.
         ignore_index: label of a position that does not count.
         num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
-            data parallelism leave the loss as it is.
+            data parallelism leave the loss as it is. A divisor below 1 counts as 1.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
 
     Raises:
-        InputError: shapes that do not fit, a label outside the vocabulary, a count below 1.
+        InputError: shapes that do not fit, a label outside the vocabulary or no integer, a count below 1.
     """
     like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
     guidance = pege_guidance(user_vad, p_positive, p_negative, n_utterances, period=period, like=like)
@@ -109,7 +111,7 @@ def target_loss(
     Args:
         hidden: (T, H).
         weight: (V, H).
-        labels: (T,) int64.
+        labels: (T,) int64 or int32.
         token_vad: (V, 3).
         user_vad: (T, 3) or (3,).
         positive_vad: the anchor, (3,) in [0, 1]; see `pege.lexicon.positive_anchor`.
@@ -170,7 +172,7 @@ def _guided_loss(
     parts = (guidance.target[counted], guidance.distance_weight[counted], guidance.norm_weight[counted])
     trained = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
     job = _Job(
-        labels=labels[counted],
+        labels=labels[counted].long(),
         table=table,
         guidance=Guidance(*parts),
         alpha=alpha,
@@ -200,24 +202,26 @@ class _GuidedLoss(torch.autograd.Function):
         )
         distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
         sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
-        n_rows = max(1, CHUNK_NUMBERS // weight.shape[0])
+        n_numbers = weight.shape[0] * (1 if job.softcap is None else 2)  # held per token: exponentials, slopes
+        n_rows = max(1, min(CHUNK_TOKENS, CHUNK_NUMBERS // n_numbers))
         for start in range(0, hidden.shape[0], n_rows):
             rows = slice(start, start + n_rows)
             sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
         nll, peg, ner = (sums / job.n_items).to(dtype)
         loss = nll + job.alpha * peg - job.beta * ner
-        ctx.gradients = gradients
+        ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(nll, peg, ner, distance)
         return loss, nll, peg, ner, distance
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, ctx.gradients = ctx.gradients, None
-        if gradients is None:
-            raise RuntimeError("the loss was already backpropagated; its gradients are freed after the first time")
-        found = (gradients.hidden, gradients.weight, gradients.bias)
-        scaled = [None if g is None else g.mul_(grads[0]).to(d) for g, d in zip(found, ctx.dtypes, strict=True)]
+        if torch.is_grad_enabled():
+            raise RuntimeError("the fused loss has no second derivative (create_graph); take pege.loss.eager's")
+        found = ctx.saved_tensors
+        if grads[0] != 1:  # a copy, for the graph may be retained; the usual 1 saves it
+            found = tuple(None if g is None else g * grads[0] for g in found)
+        scaled = [None if g is None else g.to(dtype) for g, dtype in zip(found, ctx.dtypes, strict=True)]
         return *scaled, None
 
 
@@ -284,7 +288,7 @@ def _first_pass(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, 
         inside = (labels >= tile.start) & (labels < tile.stop)
         local = (labels - tile.start).clamp(0, tile.stop - tile.start - 1)
         label_logit = torch.where(inside, logits.gather(1, local[:, None]).squeeze(1), label_logit)
-        maxima[:, k] = logits.amax(dim=1)
+        maxima[:, k] = logits.amax(dim=1).clamp_min_(torch.finfo(dtype).min)  # a bias may be -inf throughout a tile
         powers = logits.sub_(maxima[:, k, None]).exp_()
         torch.mm(powers, job.table[tile], out=sums[k])  # (C, tile) @ (tile, 4)
         if job.wants_gradient:

@@ -65,14 +65,16 @@ def context_weight(n_utterances: Number, p_positive: Number, *, period: int = 7)
         period: M, the count from which the weight no longer changes, >= 1.
 
     Returns:
-        A weight in [-1, 1], the shape of the arguments broadcast.
+        A weight in [-1, 1], the shape of the arguments broadcast; float64 where an argument is, else float32.
 
     Raises:
         InputError: a count or a period below 1.
     """
     if period < 1:
         raise InputError(f"period is {period}", fix="it counts utterances: name 1 or more")
-    count, p = _float_tensor(n_utterances), _float_tensor(p_positive)
+    doubles = [v for v in (n_utterances, p_positive) if isinstance(v, Tensor) and v.dtype == torch.float64]
+    dtype = torch.float64 if doubles else torch.float32
+    count, p = (torch.as_tensor(v).detach().to(dtype) for v in (n_utterances, p_positive))
     if count.numel() and bool((count < 1).any()):
         raise InputError(f"n_utterances holds {count.min().item():g}", fix="a context has at least 1 utterance")
     return p + (1 - p) * _phase(count, period)
@@ -80,13 +82,6 @@ def context_weight(n_utterances: Number, p_positive: Number, *, period: int = 7)
 
 def _phase(count: Tensor, period: int) -> Tensor:
     return torch.cos(math.pi * count.clamp(max=period) / period)  # f(c), Eq. 2
-
-
-def _float_tensor(value: Number) -> Tensor:
-    """Keep float64 (for checks by finite differences), make all else float32."""
-    if isinstance(value, Tensor) and value.dtype == torch.float64:
-        return value.detach()
-    return torch.as_tensor(value).detach().to(torch.float32)
 
 
 def pege_guidance(
@@ -102,10 +97,10 @@ def pege_guidance(
         period: M.
         like: (T,) float tensor that gives length, dtype and device.
     """
-    weight = context_weight(n_utterances, p_positive, period=period)
+    count, p = _per_token(n_utterances, like, "n_utterances"), _per_token(p_positive, like, "p_positive")
     return Guidance(
         target=_per_token(user_vad, like[:, None].expand(-1, 3), "user_vad"),
-        distance_weight=_per_token(weight, like, "n_utterances and p_positive"),
+        distance_weight=context_weight(count, p, period=period),
         norm_weight=_per_token(p_negative, like, "p_negative"),
     )
 
@@ -125,8 +120,8 @@ def target_guidance(
         period: M.
         like: (T,) float tensor that gives length, dtype and device.
     """
-    weight = _per_token(context_weight(n_utterances, p_positive, period=period), like, "n_utterances and p_positive")
-    p = _per_token(p_positive, like, "p_positive")
+    count, p = _per_token(n_utterances, like, "n_utterances"), _per_token(p_positive, like, "p_positive")
+    weight = context_weight(count, p, period=period)
     # context_weight = p + (1 - p) f, so (1 - p) (1 - f) / 2 = (1 - context_weight) / 2
     share = (p + (1 - weight) / 2)[:, None]
     user = _per_token(user_vad, like[:, None].expand(-1, 3), "user_vad")
@@ -135,7 +130,7 @@ def target_guidance(
 
 
 def _per_token(value: Number, like: Tensor, name: str) -> Tensor:
-    value = _float_tensor(value).to(like)
+    value = torch.as_tensor(value, dtype=like.dtype, device=like.device).detach()
     try:
         return value.expand_as(like)
     except RuntimeError:
@@ -148,12 +143,14 @@ def check_shapes(hidden: Tensor, weight: Tensor, labels: Tensor, token_vad: Tens
     """Check what every loss takes.
 
     Raises:
-        InputError: a tensor whose shape does not fit the others.
+        InputError: a tensor whose shape does not fit the others; labels that are no integers.
     """
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise InputError(
             f"hidden is {tuple(hidden.shape)} and weight {tuple(weight.shape)}", fix="give (T, H) and (V, H)"
         )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(f"labels is of {labels.dtype}", fix="give integers, int64 or int32")
     if labels.shape != hidden.shape[:1]:
         raise InputError(
             f"labels is {tuple(labels.shape)}", fix=f"give one label per token, ({hidden.shape[0]},), already shifted"
@@ -180,6 +177,6 @@ def counted_positions(labels: Tensor, n_vocabulary: int, ignore_index: int) -> T
 
 
 def divisor(n_tokens: int, num_items_in_batch: Number | None, like: Tensor) -> Tensor:
-    """What sums are divided by: the tokens of the global batch where given, else those here (at least 1)."""
-    value = max(n_tokens, 1) if num_items_in_batch is None else num_items_in_batch
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    """What sums are divided by: the tokens of the global batch where given, else those here; at least 1."""
+    value = n_tokens if num_items_in_batch is None else num_items_in_batch
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device).clamp_min(1)
