@@ -113,6 +113,15 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
             "Did you mean --training.learning-rate",
         ),
         (["selfchat", "--agent", "./no-run", "--output", "x.jsonl"], "no such model"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--turns", "0"], "--turns"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--n-starters", "-3"], "--n-starters"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--batch-size", "0"], "--batch-size"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--max-new-tokens", "0"], "--max-new-tokens"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--seed", "-1"], "--seed"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--temperature", "-1"], "--temperature"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--dtype", "float99"], "--dtype"),
+        (["selfchat", "--agent", "base", "--output", "."], ".: is no .jsonl file"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl.gz"], "is no .jsonl file"),
         (["report", "./no-run", "--output", "x.html"], "no self-chat"),
         (["corpus", "build", "--input", "no*.jsonl", "--output", "c"], "no such file"),
         (["corpus", "stats", "."], "holds no corpus"),
@@ -189,6 +198,17 @@ def test_chat_refuses_a_setting_out_of_range_and_raises_what_fails(tiny_model_di
     monkeypatch.setattr("pege.agent.generate.LocalAgent._sample", broken)
     with pytest.raises(RuntimeError, match="no memory"):
         run(["chat", str(tiny_model_dir)], capsys)
+def test_a_self_chat_of_another_seed_is_refused_before_a_model_is_loaded(tiny_model_dir, tmp_path, capsys, monkeypatch):
+    model, output = str(tiny_model_dir), str(tmp_path / "x.jsonl")
+    command = ["selfchat", "--agent", model, "--user", model, "--turns", "1", "--n-starters", "3", "--output", output,
+               "--max-new-tokens", "2", "--dtype", "float32"]  # fmt: skip
+    assert run(command, capsys)[0] == 0
+    monkeypatch.setattr("pege.agent.load_agent", None)
+    code, out, _ = run(command, capsys)
+    assert (code, out.strip()) == (0, output)
+    code, _, err = run([*command, "--seed", "1"], capsys)
+    assert code == 2
+    assert "was played with another seed" in err
 
 
 def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):
