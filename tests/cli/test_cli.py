@@ -107,6 +107,20 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
         (["score", "CHATS", "--language", "fr"], "fr"),
         (["train", "--config", "no.yaml", "--output_dir", "r"], "no.yaml: no such file"),
         (["train", "--config", "TYPO", "--output_dir", "r"], "Did you mean --loss.alpha"),
+        (
+            ["train", "--config", "VALUE", "--output_dir", "r"],
+            "value.yaml: loss.alpha: 'many' should be a valid number",
+        ),
+        (
+            ["train", "--config", "VALUE", "--output_dir", "r", "--loss.alpha", "-3"],
+            "pege: --loss.alpha: '-3' should be greater than or equal to 0",
+        ),
+        (
+            ["train", "--output_dir", "r", "--data", "x", "--training.max-steps", "many"],
+            "--training.max_steps: 'many' is not a whole number",
+        ),
+        (["train", "--output_dir", "r", "--data", "x", "--seed", "-1"], "--seed: '-1' should be greater"),
+        (["corpus", "build", "--config", "RULE", "--output", "r"], "rule.yaml: cleaning: cleaning.0: unknown rule"),
         (["train", "--config", "BROKEN", "--output_dir", "r"], "is not YAML"),
         (
             ["train", "--output_dir", "r", "--data", "x", "--training.learning_rat", "1"],
@@ -130,14 +144,33 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
 def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, message, chats, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "typo.yaml").write_text("data: [x]\nloss: {alhpa: 3}\n")
+    (tmp_path / "value.yaml").write_text("data: [x]\nloss: {alpha: many}\n")
+    (tmp_path / "rule.yaml").write_text("input: [x]\ncleaning: [{rule: mojibak}]\n")
     (tmp_path / "broken.yaml").write_text("data: [x\n")
-    places = {"CHATS": str(chats), "TYPO": "typo.yaml", "BROKEN": "broken.yaml"}
+    places = {
+        "CHATS": str(chats),
+        "TYPO": "typo.yaml",
+        "BROKEN": "broken.yaml",
+        "VALUE": "value.yaml",
+        "RULE": "rule.yaml",
+    }
     code, out, err = run([places.get(a, a) for a in arguments], capsys)
     assert code == 2
     assert message.replace('"', "'") in err.replace('"', "'")
     assert out == ""
     assert len(err.strip().splitlines()[-1]) < 600
     assert not list(tmp_path.glob("x*"))
+    assert not (tmp_path / "r").exists()
+    assert "pydantic" not in err
+
+
+def test_a_bug_behind_a_config_keeps_its_traceback(monkeypatch):
+    def fail(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("pege.cli.train.run_training", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["train", "--output_dir", "r", "--data", "x"])
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_file_that_is_no_self_chat_is_never_taken_for_one(tmp_path):
     with pytest.raises(InputError, match="is no self-chat"):
         is_played(tmp_path / "chats.jsonl", {})
     for name in ("x.jsonl.gz", "x", "."):
-        with pytest.raises(InputError, match="no .jsonl file"):
+        with pytest.raises(InputError, match="is no"):
             is_played(tmp_path / name, {})
 
 

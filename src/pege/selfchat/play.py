@@ -140,7 +140,7 @@ def is_played(output: Path, wanted: dict[str, Any]) -> bool:
     """Whether a self-chat with these settings (`settings_of`) is done; needs no model.
 
     Raises:
-        InputError: a name that is no .jsonl file; a file that is no self-chat, or one done or begun with other settings.
+        InputError: a name that is no .jsonl file; a file there that is no self-chat, or one of other settings.
     """
     if output.suffix != ".jsonl" or output.is_dir():
         raise InputError("is no .jsonl file", where=output, fix="name a file of rows, FILE.jsonl")
