@@ -45,7 +45,7 @@ def write_atomic(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -53,7 +53,7 @@ def write_atomic(path: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as e:
-        if e.filename is not None and Path(str(e.filename)) not in (path, path.parent, temporary):
+        if e.filename is not None and Path(str(e.filename)) not in (path, *path.parents, temporary):
             raise
         raise InputError(
             e.strerror or str(e), where=path, fix="nothing was written; free space or name another path"

@@ -164,6 +164,18 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, message, chats, 
     assert "pydantic" not in err
 
 
+def test_only_our_own_log_is_told_below_a_warning():
+    code = """if True:
+        import logging
+        from pege.cli import main
+        try: main(['--version'])
+        except SystemExit: pass
+        logging.getLogger('daft').info('traced')
+        logging.getLogger('pege.corpus').info('told')"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "told\n"
+
+
 def test_a_bug_behind_a_config_keeps_its_traceback(monkeypatch):
     def fail(*_):
         raise ValueError("a bug")
