@@ -130,9 +130,16 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
         (["selfchat", "--agent", "base", "--output", "x.jsonl", "--turns", "0"], "--turns"),
         (["selfchat", "--agent", "base", "--output", "x.jsonl", "--n-starters", "-3"], "--n-starters"),
         (["selfchat", "--agent", "base", "--output", "x.jsonl", "--batch-size", "0"], "--batch-size"),
-        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--max-new-tokens", "0"], "--max-new-tokens"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--max-new-tokens", "0"], "max_new_tokens: 0 is not"),
         (["selfchat", "--agent", "base", "--output", "x.jsonl", "--seed", "-1"], "--seed"),
-        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--temperature", "-1"], "--temperature"),
+        (
+            ["selfchat", "--agent", "base", "--output", "x.jsonl", "--temperature", "0"],
+            "temperature: 0.0 is not above 0",
+        ),
+        (
+            ["train", "--config", "VALUE", "--loss.alpha", "3", "--output_dir", "r", "--generation.temperature", "-1"],
+            "temperature: -1 is not above 0",
+        ),
         (["selfchat", "--agent", "base", "--output", "x.jsonl", "--dtype", "float99"], "--dtype"),
         (["selfchat", "--agent", "base", "--output", "."], ".: is no .jsonl file"),
         (["selfchat", "--agent", "base", "--output", "x.jsonl.gz"], "is no .jsonl file"),
@@ -243,6 +250,8 @@ def test_chat_refuses_a_setting_out_of_range_and_raises_what_fails(tiny_model_di
     monkeypatch.setattr("pege.agent.generate.LocalAgent._sample", broken)
     with pytest.raises(RuntimeError, match="no memory"):
         run(["chat", str(tiny_model_dir)], capsys)
+
+
 def test_a_self_chat_of_another_seed_is_refused_before_a_model_is_loaded(tiny_model_dir, tmp_path, capsys, monkeypatch):
     model, output = str(tiny_model_dir), str(tmp_path / "x.jsonl")
     command = ["selfchat", "--agent", model, "--user", model, "--turns", "1", "--n-starters", "3", "--output", output,

@@ -23,10 +23,10 @@ def selfchat(
     output: Path,
     n_starters: Count | None = None,
     batch_size: Count = 50,
-    temperature: Annotated[float, Parameter(validator=Number(gte=0))] | None = None,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-    max_new_tokens: Count | None = None,
+    max_new_tokens: int | None = None,
     dtype: Literal["fast", "auto", "float32", "bfloat16", "float16"] = "fast",
 ) -> None:
     """Let a candidate agent talk with a plain user model, many dialogs side by side.
@@ -50,10 +50,12 @@ def selfchat(
     """
     from pege.agent import agent_name, load_agent
     from pege.emotion import load_emotion_classifier
+    from pege.models.generation import check_generation
     from pege.selfchat import is_played, load_starters, pick_starters, run_selfchat, settings_of
 
     named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     generation = {k: v for k, v in named.items() if v is not None}
+    check_generation(generation)
     settings = {"starters": starters, "dtype": dtype, "generation": generation}
     play: dict[str, Any] = {"n_turns": turns, "seed": seed, "batch_size": batch_size, "settings": settings}
     rows = load_starters(starters)

@@ -30,6 +30,7 @@ from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
 from pege.models.causal import default_cache_dir, head_of, load_causal
+from pege.models.generation import check_generation
 from pege.training.config import TrainConfig
 from pege.training.samples import Sample, collate, make_samples, read_dialogs, with_emotions
 from pege.training.trainer import PegeTrainer, perplexity
@@ -158,6 +159,7 @@ def _generation(config: TrainConfig) -> GenerationConfig | None:
     names = config.names_of("generation")
     if not names:
         return None
+    check_generation(names)
     try:
         found = GenerationConfig(**{"do_sample": True} | names)
         found.validate(strict=True)  # as it is when saved, after the training
