@@ -70,6 +70,17 @@ def test_a_cut_archive_is_named(tmp_path, name):
         list(read_rows(path, Dialog))
 
 
+def test_a_mark_at_the_beginning_of_a_file_is_no_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text(GOOD, encoding="utf-8-sig")
+    assert [r.id for r in read_rows(tmp_path / "a.jsonl", Dialog)] == ["x"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"below/x.jsonl: .*nothing was written"):
+        write_rows(tmp_path / "file" / "below" / "x.jsonl", [])
+
+
 def test_bytes_that_are_no_utf8_are_named(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"id": "\xff"}\n'))

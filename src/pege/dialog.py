@@ -49,7 +49,7 @@ class Dialog(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    id: str = ""
+    id: str = Field("", coerce_numbers_to_str=True)
     lang: Literal["en", "zh"] | None = None
     source: str | None = None
     messages: tuple[Utterance, ...] = Field(min_length=1, max_length=MAX_UTTERANCES)

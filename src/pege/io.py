@@ -28,6 +28,7 @@ Row = TypeVar("Row", bound=BaseModel)
 RowLine = tuple[int, Any]  # line (or row) number from 1; the parsed object, or an InputError
 
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what surrogateescape makes of bytes that are none
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -52,7 +53,7 @@ def write_atomic(path: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as e:
-        if e.filename is not None and Path(str(e.filename)) not in (path, path.parent, temporary):
+        if e.filename is not None and Path(str(e.filename)) not in (path, *path.parents, temporary):
             raise
         raise InputError(
             e.strerror or str(e), where=path, fix="nothing was written; free space or name another path"
@@ -60,6 +61,18 @@ def write_atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"the folder cannot be made ({e.strerror})", where=folder, fix="name another") from e
 
 
 def _umask() -> int:
@@ -188,6 +201,11 @@ def _parse(text: str) -> Any:
     return value if isinstance(value, dict) else InputError(f"holds a {type(value).__name__}, not an object")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON may escape half a surrogate pair, which is no character."""
+    return _HALF_PAIR.search(text) is None
+
+
 def _read_parquet(path: Path) -> Iterator[RowLine]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -229,7 +247,8 @@ def _open_text(path: Path, kind: str, mode: str) -> Iterator[IO[str]]:
             stream = pa.CompressedInputStream if mode == "r" else pa.CompressedOutputStream
             raw = stack.enter_context(stream(pa.PythonFile(raw, mode), "zstd"))
         errors = "surrogateescape" if mode == "r" else "strict"
-        yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", errors=errors, newline="\n"))
+        encoding = "utf-8-sig" if mode == "r" else "utf-8"  # some programs begin a file with a mark
+        yield stack.enter_context(io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="\n"))
 
 
 def why_invalid(error: ValidationError) -> str:

@@ -107,12 +107,42 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
         (["score", "CHATS", "--language", "fr"], "fr"),
         (["train", "--config", "no.yaml", "--output_dir", "r"], "no.yaml: no such file"),
         (["train", "--config", "TYPO", "--output_dir", "r"], "Did you mean --loss.alpha"),
+        (
+            ["train", "--config", "VALUE", "--output_dir", "r"],
+            "value.yaml: loss.alpha: 'many' should be a valid number",
+        ),
+        (
+            ["train", "--config", "VALUE", "--output_dir", "r", "--loss.alpha", "-3"],
+            "pege: --loss.alpha: '-3' should be greater than or equal to 0",
+        ),
+        (
+            ["train", "--output_dir", "r", "--data", "x", "--training.max-steps", "many"],
+            "--training.max_steps: 'many' is not a whole number",
+        ),
+        (["train", "--output_dir", "r", "--data", "x", "--seed", "-1"], "--seed: '-1' should be greater"),
+        (["corpus", "build", "--config", "RULE", "--output", "r"], "rule.yaml: cleaning: cleaning.0: unknown rule"),
         (["train", "--config", "BROKEN", "--output_dir", "r"], "is not YAML"),
         (
             ["train", "--output_dir", "r", "--data", "x", "--training.learning_rat", "1"],
             "Did you mean --training.learning-rate",
         ),
         (["selfchat", "--agent", "./no-run", "--output", "x.jsonl"], "no such model"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--turns", "0"], "--turns"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--n-starters", "-3"], "--n-starters"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--batch-size", "0"], "--batch-size"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--max-new-tokens", "0"], "max_new_tokens: 0 is not"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--seed", "-1"], "--seed"),
+        (
+            ["selfchat", "--agent", "base", "--output", "x.jsonl", "--temperature", "0"],
+            "temperature: 0.0 is not above 0",
+        ),
+        (
+            ["train", "--config", "VALUE", "--loss.alpha", "3", "--output_dir", "r", "--generation.temperature", "-1"],
+            "temperature: -1 is not above 0",
+        ),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl", "--dtype", "float99"], "--dtype"),
+        (["selfchat", "--agent", "base", "--output", "."], ".: is no .jsonl file"),
+        (["selfchat", "--agent", "base", "--output", "x.jsonl.gz"], "is no .jsonl file"),
         (["report", "./no-run", "--output", "x.html"], "no self-chat"),
         (["corpus", "build", "--input", "no*.jsonl", "--output", "c"], "no such file"),
         (["corpus", "stats", "."], "holds no corpus"),
@@ -121,14 +151,45 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
 def test_bad_input_is_one_clear_line_and_exit_code_2(arguments, message, chats, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "typo.yaml").write_text("data: [x]\nloss: {alhpa: 3}\n")
+    (tmp_path / "value.yaml").write_text("data: [x]\nloss: {alpha: many}\n")
+    (tmp_path / "rule.yaml").write_text("input: [x]\ncleaning: [{rule: mojibak}]\n")
     (tmp_path / "broken.yaml").write_text("data: [x\n")
-    places = {"CHATS": str(chats), "TYPO": "typo.yaml", "BROKEN": "broken.yaml"}
+    places = {
+        "CHATS": str(chats),
+        "TYPO": "typo.yaml",
+        "BROKEN": "broken.yaml",
+        "VALUE": "value.yaml",
+        "RULE": "rule.yaml",
+    }
     code, out, err = run([places.get(a, a) for a in arguments], capsys)
     assert code == 2
     assert message.replace('"', "'") in err.replace('"', "'")
     assert out == ""
     assert len(err.strip().splitlines()[-1]) < 600
     assert not list(tmp_path.glob("x*"))
+    assert not (tmp_path / "r").exists()
+    assert "pydantic" not in err
+
+
+def test_only_our_own_log_is_told_below_a_warning():
+    code = """if True:
+        import logging
+        from pege.cli import main
+        try: main(['--version'])
+        except SystemExit: pass
+        logging.getLogger('daft').info('traced')
+        logging.getLogger('pege.corpus').info('told')"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "told\n"
+
+
+def test_a_bug_behind_a_config_keeps_its_traceback(monkeypatch):
+    def fail(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("pege.cli.train.run_training", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["train", "--output_dir", "r", "--data", "x"])
 
 
 @pytest.mark.parametrize(
@@ -189,6 +250,19 @@ def test_chat_refuses_a_setting_out_of_range_and_raises_what_fails(tiny_model_di
     monkeypatch.setattr("pege.agent.generate.LocalAgent._sample", broken)
     with pytest.raises(RuntimeError, match="no memory"):
         run(["chat", str(tiny_model_dir)], capsys)
+
+
+def test_a_self_chat_of_another_seed_is_refused_before_a_model_is_loaded(tiny_model_dir, tmp_path, capsys, monkeypatch):
+    model, output = str(tiny_model_dir), str(tmp_path / "x.jsonl")
+    command = ["selfchat", "--agent", model, "--user", model, "--turns", "1", "--n-starters", "3", "--output", output,
+               "--max-new-tokens", "2", "--dtype", "float32"]  # fmt: skip
+    assert run(command, capsys)[0] == 0
+    monkeypatch.setattr("pege.agent.load_agent", None)
+    code, out, _ = run(command, capsys)
+    assert (code, out.strip()) == (0, output)
+    code, _, err = run([*command, "--seed", "1"], capsys)
+    assert code == 2
+    assert "was played with another seed" in err
 
 
 def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):

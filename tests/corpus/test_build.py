@@ -155,6 +155,31 @@ def test_a_limit_is_of_conversations_read(tmp_path):
     assert report["input"] == 7
 
 
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_build_that_keeps_nothing_says_why_and_leaves_nothing(tmp_path, window):
+    with pytest.raises(InputError, match=r"no dialog was kept \(1 quarantined, the first at raw.jsonl:1: is not JSON"):
+        build(tmp_path, ["{broken"], window=window)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=r"no dialog was kept \(1 (no-session|not-positive-end)\); loosen the filters"):
+        build(tmp_path, [row("I am so sad", "tell me why", "still so sad")], window=window)
+    assert build(tmp_path, LINES, window=window)["kept"]  # another input may take the same folder
+
+
+def test_a_misspelt_model_or_file_begins_no_corpus(tmp_path):
+    (tmp_path / "raw.jsonl").write_text(row("I am so sad", "tell me why", "now I feel great"))
+    for typo in ({"classifier": "no-folder"}, {"topics": "no.yaml"}, {"recogniser": "nobody"}, {"allow": "no.txt"}):
+        with pytest.raises(InputError, match="no"):
+            build_corpus(CorpusConfig(input=(str(tmp_path / "raw.jsonl"),), **typo), tmp_path / "out", workers=1)
+        assert not (tmp_path / "out").exists()
+
+
+def test_half_a_surrogate_pair_is_quarantined_wherever_it_stands(tmp_path):
+    good = json.loads(row("I am so sad", "tell me why", "now I feel great"))
+    bad = json.loads(row("I am sad \ud800", "tell me why", "now I feel great"))
+    report = build(tmp_path, [json.dumps(r) for r in (good, good | {"x": "\ud800"}, bad)])
+    assert (report["kept"], report["quarantined"]) == (1, 2)
+
+
 def test_no_file_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         build_corpus(CorpusConfig(input=(str(tmp_path / "*.jsonl"),)), tmp_path / "out", classifier=Rule())

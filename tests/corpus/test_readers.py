@@ -84,3 +84,38 @@ def test_a_bad_item_gives_its_reason(tmp_path):
     rows = read(tmp_path, "x.jsonl", '{"x": 1}\n{"messages": [{"role": "assistant", "content": "hi"}]}\n')
     assert "no messages" in rows[0]
     assert "starts with" in rows[1]
+
+
+TALK = [{"speaker": "seeker", "content": "I fear"}, {"speaker": "supporter", "content": "Why"}]
+HEAD = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "layout", "reason"),
+    [
+        ("x.json", json.dumps([{"dialog": ["I fear", "Why"]}, {"dialog": TALK}]), "esconv", "holds no dialog"),
+        ("x.json", json.dumps([{"dialog": [{"speaker": "robot", "content": "a"}]}, {"dialog": TALK}]), "esconv", "neither"),
+        ("x.json", json.dumps([{"dialog": [{"speaker": "seeker"}]}, {"dialog": TALK}]), "esconv", "without text"),
+        ("x.json", json.dumps([["a", " ", "b"], ["I fear", "Why"]]), "lccc", "without text"),
+        ("x.txt", "a __eou__ __eou__ b __eou__\n\nI fear __eou__ Why __eou__\n", None, "without text"),
+        ("x.jsonl", '{"conversations": ["a", "b"]}\n{"conversations": [{"from": "human", "value": "I fear"}]}', None, "no messages"),
+        ("x.csv", HEAD + "a,1,sad,p,1,I am sa\nb,1,sad,p,1,I fear,x,\n", None, "too few fields"),
+        ("x.csv", f"{HEAD}a,1,sad,p,1,{'x' * 1_000_000},x,\nb,1,sad,p,1,I fear,x,\n", None, "at most"),
+        ("x.csv", f"{HEAD}a,1,sad,p,1,\udcff,x,\nb,1,sad,p,1,I fear,x,\n", None, "unicode"),
+    ],
+)  # fmt: skip
+def test_a_dialog_that_is_no_dialog_is_refused_and_the_next_one_read(tmp_path, name, text, layout, reason):
+    (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+    raw = list(read_raw([str(tmp_path / name)], layout=layout))
+    first, second = (check_row(row, file, line) for file, line, row in raw)
+    assert reason in str(first)
+    assert second.texts[0].replace(" ", "") == "Ifear"
+
+
+def test_a_mark_at_the_beginning_and_a_number_as_id_are_taken(tmp_path):
+    row = {"id": 17, "messages": [{"role": "user", "content": "a"}]}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row), encoding="utf-8-sig")
+    ((file, line, raw),) = read_raw([str(tmp_path / "x.jsonl")])
+    assert check_row(raw, file, line).id == "17"
+    (tmp_path / "x.csv").write_text(f"{HEAD}a,1,sad,p,1,I fear,x,\n", encoding="utf-8-sig")
+    assert len(list(read_raw([str(tmp_path / "x.csv")]))) == 1

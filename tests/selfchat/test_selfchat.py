@@ -11,7 +11,7 @@ import pytest
 from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.io import read_json, read_rows
-from pege.selfchat import consoling_share, load_starters, pick_starters, play_dialogs, run_selfchat
+from pege.selfchat import consoling_share, is_played, load_starters, pick_starters, play_dialogs, run_selfchat
 from pege.selfchat.starters import starter_emotion
 
 
@@ -70,6 +70,45 @@ def test_a_part_of_other_settings_is_refused(tmp_path):
         run_selfchat(Echo("a", fail_after=3), Echo("u"), starters, tmp_path / "x.jsonl", n_turns=2, batch_size=2)
     with pytest.raises(InputError, match="another seed"):
         run_selfchat(Echo("a"), Echo("u"), starters, tmp_path / "x.jsonl", n_turns=2, batch_size=2, seed=9)
+
+
+def test_a_self_chat_that_is_done_is_left_alone_and_one_of_other_settings_is_refused(tmp_path):
+    starters, output = load_starters("en")[:2], tmp_path / "x.jsonl"
+    settings = {"n_turns": 2, "settings": {"generation": {"top_k": 5}}}
+    run_selfchat(Echo("a"), Echo("u"), starters, output, **settings)
+    agent = Echo("a")
+    assert run_selfchat(agent, Echo("u"), starters, output, **settings) == output
+    assert agent.n_calls == 0
+    with pytest.raises(InputError, match="was played with another agent;"):
+        run_selfchat(Echo("b"), Echo("u"), starters, output, **settings)
+    with pytest.raises(InputError, match="another seed, top_k;"):
+        run_selfchat(Echo("a"), Echo("u"), starters, output, n_turns=2, seed=1, settings={"generation": {}})
+
+
+def test_a_file_that_is_no_self_chat_is_never_taken_for_one(tmp_path):
+    (tmp_path / "chats.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="is no self-chat"):
+        is_played(tmp_path / "chats.jsonl", {})
+    for name in ("x.jsonl.gz", "x", "."):
+        with pytest.raises(InputError, match="is no"):
+            is_played(tmp_path / name, {})
+
+
+def test_a_start_that_failed_before_its_first_dialog_stands_in_nobodys_way(tmp_path):
+    starters = load_starters("en")[:2]
+    with pytest.raises(KeyboardInterrupt):
+        run_selfchat(Echo("a", fail_after=0), Echo("u"), starters, tmp_path / "x.jsonl", n_turns=2)
+    assert run_selfchat(Echo("a"), Echo("u"), starters, tmp_path / "x.jsonl", n_turns=3).is_file()
+
+
+def test_a_starter_with_a_line_separator_of_its_own_goes_on_after_a_stop(tmp_path):
+    starter = load_starters("en")[0]
+    said = starter.messages[0].model_copy(update={"content": "sad\u2028so sad"})
+    starters = [starter.model_copy(update={"messages": (said,)})] * 2
+    with pytest.raises(KeyboardInterrupt):
+        run_selfchat(Echo("a", fail_after=1), Echo("u"), starters, tmp_path / "x.jsonl", n_turns=1, batch_size=1)
+    run_selfchat(Echo("a"), Echo("u"), starters, tmp_path / "x.jsonl", n_turns=1, batch_size=1)
+    assert [r.texts[0] for r in read_rows(tmp_path / "x.jsonl", Dialog)] == ["sad\u2028so sad"] * 2
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

@@ -45,3 +45,18 @@ def test_a_resolved_config_repeats_itself():
         {"data": ["x"], "lora": {"r": 4, "target_modules": ["q_proj"]}, "training": {"max_steps": 3}}
     )
     assert TrainConfig.model_validate(config.resolved()) == config
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "allowed"),
+    [
+        ("training", "max_steps", "many", "whole number"),
+        ("training", "max_steps", True, "whole number"),
+        ("training", "learning_rate", "small", "a number"),
+        ("training", "bf16", "yes", "true or false"),
+        ("lora", "r", 1.5, "whole number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(part, name, value, allowed):
+    with pytest.raises(ValidationError, match=allowed):
+        TrainConfig.model_validate({"data": ["x"], part: {name: value}})

@@ -11,6 +11,7 @@ from pege.dialog import make_dialog
 from pege.errors import InputError
 from pege.io import read_json, write_rows
 from pege.lexicon import extend_lexicon, load_lexicon
+from pege.loss import PegeOutput
 from pege.models.causal import load_model
 from pege.training import LossSettings, PegeTrainer, TrainConfig, run_training
 from pege.training.samples import collate, make_samples
@@ -181,6 +182,63 @@ def test_a_checkpoint_cut_in_half_is_one_line(config, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match="checkpoint-6"):
         run_training(config, folder)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_cut_state_of_the_trainer_is_one_line(config, tmp_path, name):
+    folder = run_training(config, tmp_path / "run")
+    (folder / "done").unlink()
+    path = folder / "checkpoint-6" / name
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=f"{name}: is cut or broken"):
+        run_training(config, folder)
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        {"data": ("no.jsonl",)},
+        {"model": "./no-model"},
+        {"lexicon": "no.tsv"},
+        {"training": {"lr_scheduler_type": "no"}},
+        {"generation": {"do_sample": False, "temperature": 0.5}},
+        {"lora": {"target_modules": ["no"]}},
+    ],
+)
+def test_a_typo_begins_no_run_so_that_the_corrected_command_goes_through(config, tmp_path, typo):
+    with pytest.raises(InputError):
+        run_training(TrainConfig.model_validate(config.resolved() | typo), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made"):
+        run_training(config, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("has_bar", [True, False])
+def test_nothing_is_printed_where_results_stand(config, tmp_path, capsys, has_bar):
+    settings = config.resolved()
+    settings["training"] |= {"disable_tqdm": not has_bar}
+    run_training(TrainConfig.model_validate(settings), tmp_path / "run")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_temperature_alone_is_kept_for_the_agent_that_samples(config, tmp_path):
+    settings = config.resolved() | {"generation": {"temperature": 0.8}}
+    folder = run_training(TrainConfig.model_validate(settings), tmp_path / "run")
+    assert read_json(folder / "generation_config.json")["temperature"] == 0.8
+
+
+def test_sums_of_an_evaluation_are_where_the_loss_is(setting, tmp_path, monkeypatch):
+    trainer = make_trainer(setting, tmp_path, LossSettings())
+    away = torch.zeros((), device="meta")
+    out = PegeOutput(loss=away, nll=away, peg=away, ner=away, ed=away, n_tokens=3)
+    monkeypatch.setattr(trainer, "_guided_loss", lambda *_: out)
+    loss, sums, _ = trainer.prediction_step(trainer.model, trainer.data_collator(setting[3]), False)
+    assert loss.device == sums.device
+    assert sums.shape == (1, 2)
 
 
 @pytest.mark.parametrize("kind", ["pege", "target"])

@@ -9,7 +9,7 @@ from pege.agent.guarded import GuardedAgent, crisis_help
 from pege.dialog import Role
 from pege.errors import InputError
 
-__all__ = ["Agent", "GuardedAgent", "crisis_help", "load_agent"]
+__all__ = ["Agent", "GuardedAgent", "agent_name", "crisis_help", "load_agent"]
 
 
 def load_agent(
@@ -41,3 +41,9 @@ def load_agent(
     from pege.agent.generate import load_local_agent
 
     return load_local_agent(spec, role=role, generation=generation, dtype=dtype, keep_cache=keep_cache)
+
+
+def agent_name(spec: str) -> str:
+    """Give the name that the agent of `load_agent` has, without loading it."""
+    url, _, model = spec.partition("#")
+    return f"{model}@{url}" if spec.startswith(("http://", "https://")) else spec

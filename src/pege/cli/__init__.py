@@ -40,7 +40,8 @@ for _place, (_name, (_path, _help)) in enumerate(_COMMANDS.items()):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit code 0: done; 2: bad input, worded in one line; 1: a bug, with its traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)  # of others only warnings
+    logging.getLogger("pege").setLevel(logging.INFO)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as e:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def selfchat(
@@ -14,16 +18,16 @@ def selfchat(
     agent: str,
     user: str = "base",
     starters: str = "en",
-    turns: int = 10,
-    seed: int = 0,
+    turns: Count = 10,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     output: Path,
-    n_starters: int | None = None,
-    batch_size: int = 50,
+    n_starters: Count | None = None,
+    batch_size: Count = 50,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     max_new_tokens: int | None = None,
-    dtype: str = "fast",
+    dtype: Literal["fast", "auto", "float32", "bfloat16", "float16"] = "fast",
 ) -> None:
     """Let a candidate agent talk with a plain user model, many dialogs side by side.
 
@@ -42,24 +46,26 @@ def selfchat(
         top_k: of generation, both sides.
         top_p: of generation, both sides.
         max_new_tokens: of generation, both sides.
-        dtype: of the weights: fast (bfloat16 where the machine multiplies it in hardware), auto, float32, bfloat16.
+        dtype: of the weights: fast (bfloat16 where the machine multiplies it in hardware), auto, or a type.
     """
-    from pege.agent import load_agent
+    from pege.agent import agent_name, load_agent
     from pege.emotion import load_emotion_classifier
-    from pege.selfchat import load_starters, pick_starters, run_selfchat
+    from pege.models.generation import check_generation
+    from pege.selfchat import is_played, load_starters, pick_starters, run_selfchat, settings_of
 
+    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    generation = {k: v for k, v in named.items() if v is not None}
+    check_generation(generation)
+    settings = {"starters": starters, "dtype": dtype, "generation": generation}
+    play: dict[str, Any] = {"n_turns": turns, "seed": seed, "batch_size": batch_size, "settings": settings}
     rows = load_starters(starters)
     if n_starters is not None:
         rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
-    emotions = load_emotion_classifier().emotions([r.texts[0] for r in rows])
-    rows = [r.model_copy(update={"emotion": e}) for r, e in zip(rows, emotions, strict=True)]
-    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    generation = {k: v for k, v in named.items() if v is not None}
-    key = os.environ.get("OPENAI_API_KEY")
-    how: dict[str, Any] = {"generation": generation, "dtype": dtype, "api_key": key, "keep_cache": True}
-    candidate, player = load_agent(agent, **how), load_agent(user, role="user", **how)
-    settings = {"starters": starters, "dtype": dtype, "generation": generation}
-    path = run_selfchat(
-        candidate, player, rows, output, n_turns=turns, seed=seed, batch_size=batch_size, settings=settings
-    )
-    print(path)
+    if not is_played(output, settings_of(agent_name(agent), agent_name(user), n_starters=len(rows), **play)):
+        emotions = load_emotion_classifier().emotions([r.texts[0] for r in rows])
+        rows = [r.model_copy(update={"emotion": e}) for r, e in zip(rows, emotions, strict=True)]
+        key = os.environ.get("OPENAI_API_KEY")
+        how: dict[str, Any] = {"generation": generation, "dtype": dtype, "api_key": key, "keep_cache": True}
+        candidate, player = load_agent(agent, **how), load_agent(user, role="user", **how)
+        run_selfchat(candidate, player, rows, output, **play)
+    print(output)

@@ -31,9 +31,9 @@ from tqdm import tqdm
 from pege.corpus.clean_step import Hashing, clean_shard
 from pege.corpus.config import CorpusConfig
 from pege.corpus.duplicates import Linked
-from pege.corpus.filter_step import Classifier, Models, filter_shard, load_models
+from pege.corpus.filter_step import Classifier, Models, check_models, filter_shard, load_models
 from pege.corpus.intake import take_in
-from pege.corpus.output import write_corpus
+from pege.corpus.output import check_kept, write_corpus
 from pege.corpus.shards import Step, read_table, write_table
 from pege.corpus.sources import Source, find_sources, read_source
 from pege.errors import InputError
@@ -80,16 +80,31 @@ def build_corpus(
         log.info("%s is done; name another --output to build again", folder)
         return dict(read_json(folder / "report.json"))
     sources = find_sources(config.input, layout=config.layout, listing=_remote_files)
+    check_models(config)
     start_run(folder, wanted, packages=("daft", "pyarrow", "torch"))
     plan = _Plan(folder / "work", config, sources, classifier, 1 if classifier else workers or os.cpu_count() or 1)
     _use_runner(runner, address)
     plan.run_all()
+    try:
+        check_kept(plan.taken, plan.cleaned, plan.filtered, where=", ".join(config.input))
+    except InputError:
+        _remove(folder)  # else the command with another input would be refused
+        raise
     names = {"classifier": plan.models.emotion().name}
     report = write_corpus(
         folder, config, plan.taken, plan.cleaned, plan.filtered, keep_dropped=keep_dropped, names=names
     )
     shutil.rmtree(folder / "work")
     return report
+
+
+def _remove(folder: Path) -> None:
+    """Remove a build that came to nothing; of the folder only what the build wrote."""
+    shutil.rmtree(folder / "work")
+    for name in ("config.yaml", "versions.json"):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _use_runner(runner: Runner, address: str | None) -> None:

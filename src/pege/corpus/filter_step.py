@@ -154,7 +154,7 @@ def _cut(table: pa.Table, config: CorpusConfig, models: Models, dropped: list[pa
     ends_well = np.ones(len(texts), dtype=np.bool_)
     shortest = window - (window + 1) % 2
     if "end" in config.filters:
-        ends_well = models.emotion().predict(texts.to_pylist())[:, 2] > config.end_threshold
+        ends_well = _predict(models.emotion, texts.to_pylist())[:, 2] > config.end_threshold
         shortest = config.min_utterances
     spans: list[tuple[int, int, int]] = []  # conversation, start, stop
     for row, (start, stop) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
@@ -187,7 +187,8 @@ def _session_table(table: pa.Table, spans: list[tuple[int, int, int]]) -> pa.Tab
         sessions = sessions.set_column(sessions.schema.get_field_index(name), CLEAN.field(name), column)
     for name, form in (("id", "{}#{}"), ("key", "{}-{:04d}")):
         values = [form.format(v, k) for v, k in zip(sessions.column(name).to_pylist(), names, strict=True)]
-        sessions = sessions.set_column(sessions.schema.get_field_index(name), CLEAN.field(name), pa.array(values))
+        column = pa.array(values, CLEAN.field(name).type)  # without any session the type cannot be guessed
+        sessions = sessions.set_column(sessions.schema.get_field_index(name), CLEAN.field(name), column)
     return sessions
 
 
@@ -315,3 +316,18 @@ def load_models(config: CorpusConfig, *, emotion: Classifier | None = None) -> M
         return topic_of(texts, load_topics(config.topics))
 
     return Models(load_emotion, load_offensive, load_entities, topics)
+
+
+def check_models(config: CorpusConfig) -> None:
+    """Load what a config names by itself, so that a misspelt name is told before anything is read or written.
+
+    Raises:
+        InputError: no such classifier, topics, recogniser or names.
+    """
+    models = load_models(config)
+    if config.classifier != "default":
+        models.emotion()
+    if config.topics is not None and "topic" in config.filters:
+        models.topics(pa.array([], pa.string()))
+    if (config.recogniser, config.allow) != ("default", None) and "personal" in config.filters:
+        models.recogniser()

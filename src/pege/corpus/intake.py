@@ -62,7 +62,7 @@ def _write_shard(part: list[RawRow], step: Step, shard: str) -> None:
     for place, (file, line, raw) in enumerate(part):
         dialog = check_row(raw, file, line)
         if isinstance(dialog, InputError):
-            text = None if isinstance(raw, InputError) else json.dumps(raw, ensure_ascii=False, default=str)[:2_000]
+            text = None if isinstance(raw, InputError) else _shown(raw)
             bad.append({"file": file, "line": line, "reason": dialog.what, "row": text})
         else:
             good.append(_row(dialog, f"{shard}-{place:06d}", (file, line)))
@@ -71,6 +71,12 @@ def _write_shard(part: list[RawRow], step: Step, shard: str) -> None:
         "quarantined": pa.Table.from_pylist(bad, QUARANTINED),
     }
     step.write(shard, tables, {"conversations": len(good), "quarantined": len(bad)})
+
+
+def _shown(raw: Any) -> str:
+    """The beginning of a row; what is no character stays escaped."""
+    text = json.dumps(raw, ensure_ascii=False, default=str)[:2_000]
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _row(dialog: Dialog, key: str, at: tuple[str, int]) -> dict[str, Any]:

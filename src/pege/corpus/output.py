@@ -56,9 +56,6 @@ def write_corpus(
 
     Returns:
         The report, in which input = kept + dropped + quarantined.
-
-    Raises:
-        InputError: nothing was kept.
     """
     shards = filtered.shards()
     reasons: Counter[str] = Counter()
@@ -74,8 +71,6 @@ def write_corpus(
         rows = (_rows(read_table(filtered.path(s, "kept")), side, config) for s in shards)
         n_rows[side] = _write_parts(folder / side, rows, ROW)
     n_kept = sum(n_rows.values())
-    if not n_kept:
-        raise InputError(f"no dialog was kept ({dict(reasons.most_common())})", where=folder, fix="loosen the filters")
     report = {
         "input": n_kept + sum(reasons.values()) + n_quarantined,
         "kept": n_kept,
@@ -86,6 +81,26 @@ def write_corpus(
     }
     write_json(folder / "report.json", report)
     return report
+
+
+def check_kept(taken: Step, cleaned: Step, filtered: Step, *, where: str) -> None:
+    """See that a dialog was kept, before anything is written.
+
+    Raises:
+        InputError: none was; with the counts of the reasons and what is wrong with the first quarantined row.
+    """
+    shards = filtered.shards()
+    if any(c["kept"] for c in filtered.counts(shards)):
+        return
+    reasons: Counter[str] = Counter()
+    for table in (read_table(step.path(s, "dropped"), ["reason"]) for s in shards for step in (cleaned, filtered)):
+        reasons.update(table.column("reason").to_pylist())
+    found = [f"{n} {reason}" for reason, n in reasons.most_common()]
+    bad = [row for s in shards for row in read_table(taken.path(s, "quarantined")).to_pylist()]
+    if bad:
+        found.append(f"{len(bad)} quarantined, the first at {bad[0]['file']}:{bad[0]['line']}: {bad[0]['reason']}")
+    what = f"no dialog was kept ({', '.join(found) or 'nothing was read'})"
+    raise InputError(what, where=where, fix="loosen the filters" if reasons else "see docs/rows.md")
 
 
 def _counted(table: pa.Table, reasons: Counter[str], keep_texts: bool) -> pa.Table:

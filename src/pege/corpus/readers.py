@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -17,7 +16,7 @@ from pege.corpus.rows import RawRow, alternate
 from pege.corpus.threads import read_threads
 from pege.dialog import Dialog
 from pege.errors import InputError, did_you_mean
-from pege.io import ROW_SUFFIXES, read_lines, why_invalid
+from pege.io import ROW_SUFFIXES, is_unicode, read_lines, why_invalid
 
 __all__ = ["READERS", "RawRow", "alternate", "check_row", "guess_layout", "read_raw"]
 _ROLES = dict.fromkeys(("user", "human", "seeker", "usr"), "user") | dict.fromkeys(
@@ -59,6 +58,8 @@ def check_row(raw: Any, file: str, line: int) -> Dialog | InputError:
         dialog = Dialog.model_validate(raw)
     except ValidationError as e:
         return InputError(why_invalid(e))
+    if not is_unicode(json.dumps(dialog.model_extra, ensure_ascii=False, default=str)):
+        return InputError("holds half a surrogate pair, which is no character")
     return dialog if dialog.id else dialog.model_copy(update={"id": f"{Path(file).name.split('.')[0]}-{line:06d}"})
 
 
@@ -96,12 +97,12 @@ def _read_messages(path: Path) -> Iterator[RawRow]:
 
 
 def _plain_row(row: dict[str, Any]) -> Any:
-    if "messages" not in row and isinstance(row.get("conversations"), list):
+    if "messages" not in row and _are_objects(row.get("conversations")):
         row = {k: v for k, v in row.items() if k != "conversations"} | {
             "messages": [{"role": m.get("from"), "content": m.get("value")} for m in row["conversations"]]
         }
     messages = row.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+    if not _are_objects(messages):
         return InputError("holds no messages")
     kept = [{**m, "role": _ROLES.get(str(m.get("role")), m.get("role"))} for m in messages if m.get("role") != "system"]
     while len(kept) > 1 and kept[0]["role"] == "assistant" and len(kept) < len(messages):
@@ -109,24 +110,32 @@ def _plain_row(row: dict[str, Any]) -> Any:
     return {**row, "messages": kept}
 
 
+def _are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
 def _read_empathetic(path: Path) -> Iterator[RawRow]:
-    """EmpatheticDialogues' CSV: conv_id, utterance_idx, context, prompt, speaker_idx, utterance, ..."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, quoting=csv.QUOTE_NONE)
-        if not {"conv_id", "speaker_idx", "utterance", "context"} <= set(reader.fieldnames or ()):
+    """EmpatheticDialogues' CSV, unquoted: conv_id, utterance_idx, context, prompt, speaker_idx, utterance, ..."""
+    by_id: dict[str, list[dict[str, str]]] = {}
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        names = file.readline().strip().split(",")
+        if not {"conv_id", "speaker_idx", "utterance", "context"} <= set(names):
             raise InputError(
                 "is no CSV of EmpatheticDialogues", where=path, fix="it has conv_id, speaker_idx, utterance"
             )
-        by_id: dict[str, list[dict[str, str]]] = {}
-        for row in reader:
-            by_id.setdefault(row["conv_id"], []).append(row)
+        for line in file:
+            if line.strip():
+                row = dict(zip(names, line.rstrip("\n").split(","), strict=False))  # some have one more
+                by_id.setdefault(row["conv_id"], []).append(row)
     for item, (conv_id, rows) in enumerate(by_id.items(), start=1):
-        texts = ((r["speaker_idx"] or "", (r["utterance"] or "").replace("_comma_", ",")) for r in rows)
+        if any(len(r) < len(names) for r in rows):
+            yield path.name, item, InputError("a line with too few fields; the file may be cut off there")
+            continue
         yield path.name, item, {
             "id": conv_id.replace(":", "-"),
             "lang": "en",
             "source": "empathetic-dialogues",
-            "messages": alternate(texts),
+            "messages": alternate((r["speaker_idx"], r["utterance"].replace("_comma_", ",")) for r in rows),
             "situation_emotion": rows[0]["context"],
         }  # fmt: skip
 
@@ -134,10 +143,13 @@ def _read_empathetic(path: Path) -> Iterator[RawRow]:
 def _read_esconv(path: Path) -> Iterator[RawRow]:
     """ESConv's JSON: a list of {dialog: [{speaker, content}], emotion_type, ...}."""
     for item, row in enumerate(_json_list(path), start=1):
-        if not isinstance(row, dict) or not isinstance(row.get("dialog"), list):
+        if not isinstance(row, dict) or not _are_objects(row.get("dialog")):
             yield path.name, item, InputError("holds no dialog")
             continue
-        pairs = ((_ROLES.get(str(u.get("speaker")), "user"), str(u.get("content", ""))) for u in row["dialog"])
+        pairs = [(_ROLES.get(str(u.get("speaker")), ""), u.get("content")) for u in row["dialog"]]
+        if not all(role and isinstance(text, str) for role, text in pairs):
+            yield path.name, item, InputError("an utterance without text, or neither of seeker nor supporter")
+            continue
         extra = {"situation_emotion": row["emotion_type"]} if "emotion_type" in row else {}
         yield path.name, item, {"lang": "en", "source": "esconv", "messages": _from_roles(pairs), **extra}
 
@@ -148,17 +160,23 @@ def _read_lccc(path: Path) -> Iterator[RawRow]:
         if not isinstance(row, list) or not all(isinstance(u, str) for u in row):
             yield path.name, item, InputError("is no list of utterances")
             continue
-        pairs = ((str(k % 2), "".join(u.split())) for k, u in enumerate(row))
-        yield path.name, item, {"lang": "zh", "source": "lccc", "messages": alternate(pairs)}
+        yield path.name, item, _in_turn(["".join(u.split()) for u in row], lang="zh", source="lccc")
 
 
 def _read_dailydialog(path: Path) -> Iterator[RawRow]:
     """DailyDialog's text: a dialog a line, utterances ended by ``__eou__``."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for line, text in enumerate(file, start=1):
-            pairs = ((str(k % 2), u) for k, u in enumerate(text.split("__eou__")))
-            if messages := alternate(pairs):
-                yield path.name, line, {"source": "dailydialog", "messages": messages}
+            if text.strip():
+                texts = text.strip().removesuffix("__eou__").split("__eou__")
+                yield path.name, line, _in_turn(texts, source="dailydialog")
+
+
+def _in_turn(texts: list[str], **fields: Any) -> Any:
+    """Give a row of two who speak in turn; who said what after an utterance without text nobody knows."""
+    if not all(t.strip() for t in texts):
+        return InputError("an utterance without text")
+    return {**fields, "messages": alternate((str(k % 2), t) for k, t in enumerate(texts))}
 
 
 def _read_chitchat() -> Iterator[RawRow]:
@@ -191,7 +209,7 @@ def _read_hub(name: str) -> Iterator[RawRow]:
 
 def _json_list(path: Path) -> list[Any]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise InputError(f"is not JSON ({e})", where=path, fix="the file may be cut off") from e
     if not isinstance(rows, list):

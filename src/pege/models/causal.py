@@ -63,7 +63,6 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
         InputError: no such model, a file cut in half, a kind that is no causal LM, a missing package.
     """
     import torch
-    from transformers import AutoTokenizer
 
     source = resolve_model(name, cache_dir=cache_dir)
     for file in Path(source).glob("*.json"):
@@ -74,11 +73,25 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
             model = _load_adapter(Path(source), dtype, cache_dir)
         else:
             model = _auto_class(Path(source)).from_pretrained(source, dtype=torch_dtype, use_safetensors=True)
+    model.eval()
+    return model, load_tokenizer(source)
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """Load a tokenizer from a folder or the hub; it has a pad token.
+
+    Raises:
+        InputError: none there, or a file cut in half.
+    """
+    from transformers import AutoTokenizer
+
+    for file in Path(source).glob("*.json"):
+        read_json(file)
+    with _loading(source):
         tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.eval()
-    return model, tokenizer
+    return tokenizer
 
 
 def _auto_class(folder: Path) -> Any:

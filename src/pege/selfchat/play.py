@@ -83,18 +83,17 @@ def run_selfchat(
     share of user utterances that console the agent.
 
     Raises:
-        InputError: ``OUTPUT.part`` was begun with other settings.
+        InputError: see `is_played`.
     """
     output = Path(output)
-    part, about = output.with_name(output.name + ".part"), output.with_name(output.name + ".run.json")
-    wanted = {
-        "agent": agent.name, "user": user.name, "n_starters": len(starters), "n_turns": n_turns, "seed": seed,
-        "batch_size": batch_size, "settings": settings or {},
-    }  # fmt: skip
-    if output.is_file():
-        log.info("%s is done; name another --output to play again", output)
+    part, about = _part(output), _about(output)
+    wanted = settings_of(
+        agent.name, user.name, n_starters=len(starters), n_turns=n_turns, seed=seed, batch_size=batch_size,
+        settings=settings,
+    )  # fmt: skip
+    if is_played(output, wanted):
         return output
-    rows = _finished_rows(part, about, wanted, batch_size)
+    rows = _finished_rows(part, batch_size)
     write_json(about, {**wanted, "versions": versions(("torch", "transformers"))})
     start = time.perf_counter()
     _keep_rows(part, rows)
@@ -127,16 +126,68 @@ def run_selfchat(
     return output
 
 
-def _finished_rows(part: Path, about: Path, wanted: dict[str, Any], batch_size: int) -> list[dict[str, Any]]:
+def settings_of(
+    agent: str, user: str, *, n_starters: int, n_turns: int, seed: int, batch_size: int, settings: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Give all that a self-chat depends on, as ``OUTPUT.run.json`` keeps it; agent and user by their names."""
+    return {
+        "agent": agent, "user": user, "n_starters": n_starters, "n_turns": n_turns, "seed": seed,
+        "batch_size": batch_size, "settings": settings or {},
+    }  # fmt: skip
+
+
+def is_played(output: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a self-chat with these settings (`settings_of`) is done; needs no model.
+
+    Raises:
+        InputError: a name that is no .jsonl file; a file there that is no self-chat, or one of other settings.
+    """
+    if output.suffix != ".jsonl" or output.is_dir():
+        raise InputError("is no .jsonl file", where=output, fix="name a file of rows, FILE.jsonl")
+    there = next((p for p in (output, _part(output)) if p.is_file() and p.stat().st_size), None)
+    if there is None:
+        return False
+    other = "delete it or name another --output"
+    if not _about(output).is_file():
+        raise InputError("is there already and is no self-chat", where=there, fix=other)
+    different = _different(read_json(_about(output)), wanted)
+    if different:
+        begun = "was played" if there == output else "was begun"
+        raise InputError(f"{begun} with another {', '.join(different)}", where=there, fix=other)
+    if there == output:
+        log.info("%s is done; name another --output to play again", output)
+    return there == output
+
+
+def _different(there: Any, wanted: dict[str, Any]) -> list[str]:
+    """Names of the settings that are not the same, those within a setting by their own."""
+    if not isinstance(there, dict):
+        return list(wanted)
+    found: list[str] = []
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            known = there.get(name)
+            removed = dict.fromkeys(known or ()) if isinstance(known, dict) else {}
+            found += _different(known, removed | value)
+        elif there.get(name) != value:
+            found.append(name)
+    return found
+
+
+def _part(output: Path) -> Path:
+    return output.with_name(output.name + ".part")
+
+
+def _about(output: Path) -> Path:
+    return output.with_name(output.name + ".run.json")
+
+
+def _finished_rows(part: Path, batch_size: int) -> list[dict[str, Any]]:
     """Rows of whole batches that an earlier start left."""
     if not part.is_file():
         return []
-    there = read_json(about)
-    different = [k for k, v in wanted.items() if there.get(k) != v]
-    if different:
-        raise InputError(f"was begun with another {different[0]}", where=part, fix="delete it or name another --output")
-    whole = part.read_text(encoding="utf-8").rpartition("\n")[0]  # what follows the last newline was cut off
-    rows = [json.loads(line) for line in whole.splitlines()]
+    lines = part.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut off
+    rows = [json.loads(line) for line in lines]
     return rows[: len(rows) // batch_size * batch_size]
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Parameter
 from peft import LoraConfig
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    create_model,
+    model_validator,
+)
 from transformers import GenerationConfig, TrainingArguments
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -22,10 +31,38 @@ def _truth(value: Any) -> Any:
 Scalar = Annotated[StrictBool | int | float | str, Field(union_mode="left_to_right"), BeforeValidator(_truth)]
 
 
-def _settings(name: str, names: Iterable[str], doc: str, lists: Mapping[str, type] | None = None) -> Any:
-    """Make a model whose fields bear another library's names; unset fields stay with that library's defaults."""
-    kinds: Mapping[str, Any] = {n: list[item] | None for n, item in (lists or {}).items()}  # type: ignore[valid-type]
-    fields: dict[str, Any] = {n: (kinds.get(n, Scalar | None), None) for n in names if not n.startswith("_")}
+def _must_be(words: str, *kinds: type) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if value is not None and type(value) not in kinds:  # a truth value is no number
+            raise ValueError(f"{value!r} is not {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+_CHECKS: dict[Any, AfterValidator] = {
+    int: _must_be("a whole number", int),
+    float: _must_be("a number", int, float),
+    bool: _must_be("true or false", bool),
+}
+_CHECKS |= {kind | None: check for kind, check in _CHECKS.items()}
+_LISTS = (list[str] | None, list[int] | None)
+
+
+def _settings(name: str, names: Iterable[str], doc: str, kinds: Mapping[str, Any] | None = None) -> Any:
+    """Make a model whose fields bear another library's names; unset fields stay with that library's defaults.
+
+    Args:
+        name: of the model.
+        names: of its fields.
+        doc: of the model.
+        kinds: that library's types of some fields; numbers, truth values and lists are checked.
+    """
+    fields: dict[str, Any] = {}
+    for n in (n for n in names if not n.startswith("_")):
+        kind: Any = (kinds or {}).get(n)
+        checked = Annotated[Scalar | None, _CHECKS[kind]] if kind in _CHECKS else Scalar | None
+        fields[n] = (kind if kind in _LISTS else checked, None)
     return create_model(name, __config__=_STRICT, __doc__=doc, **fields)
 
 
@@ -34,6 +71,7 @@ TrainingSettings = _settings(
     "TrainingSettings",
     [f.name for f in dataclasses.fields(TrainingArguments) if f.name not in ("output_dir", "seed", "data_seed")],
     "Fields of transformers.TrainingArguments.",
+    get_type_hints(TrainingArguments),
 )
 GenerationSettings = _settings(
     "GenerationSettings", vars(GenerationConfig()), "Fields of transformers.GenerationConfig."
@@ -42,7 +80,9 @@ LoraSettings = _settings(
     "LoraSettings",
     [f.name for f in dataclasses.fields(LoraConfig) if f.name not in ("task_type", "base_model_name_or_path")],
     "Fields of peft.LoraConfig.",
-    lists={"target_modules": str, "exclude_modules": str, "modules_to_save": str, "layers_to_transform": int},
+    get_type_hints(LoraConfig)
+    | dict.fromkeys(("target_modules", "exclude_modules", "modules_to_save"), list[str] | None)
+    | {"layers_to_transform": list[int] | None},
 )
 
 
@@ -74,7 +114,11 @@ class TrainConfig(BaseModel):
 
     model_config = _STRICT
     model: str = "base"
-    """`base`, a run folder, or a model of the Hugging Face hub."""
+    """`base`, a run folder, a model of the Hugging Face hub; or plato-mini, moel, mime with first weights."""
+    tokenizer: str | None = None
+    """Folder of `pege tokenizer`, for a model with first weights."""
+    word_vectors: str | None = None
+    """What such a model's embeddings start from: a file in GloVe's format, or a model with the same tokens."""
     data: tuple[str, ...]
     """Files of rows to train on (docs/rows.md)."""
     validation: tuple[str, ...] = ()
@@ -93,7 +137,7 @@ class TrainConfig(BaseModel):
     """Tokens of a sample; where a dialog is longer, its oldest turns are dropped."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the loaded weights; LoRA's own are float32."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of the order of dialogs, of dropout and of LoRA's first weights."""
     loss: LossSettings = Field(default_factory=LossSettings)  # type: ignore[arg-type]
     lora: Annotated[LoraSettings | None, Parameter(show=False)] = None  # type: ignore[valid-type]

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import shutil
 import time
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    GenerationConfig,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from pege.dialog import Dialog
 from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
-from pege.io import is_begun, start_run, write_json, write_rows, write_text
+from pege.io import is_begun, make_folder, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
-from pege.models.causal import default_cache_dir, head_of, load_model
+from pege.models.causal import default_cache_dir, head_of
+from pege.models.generation import check_generation
 from pege.training.config import TrainConfig
-from pege.training.samples import Sample, collate, make_samples, read_dialogs, with_emotions
+from pege.training.kinds import collator_for, load_for_training, samples_for
+from pege.training.samples import read_dialogs, with_emotions
 from pege.training.trainer import PegeTrainer, perplexity
 
 log = logging.getLogger(__name__)
@@ -50,21 +61,25 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     if is_begun(folder, config.resolved(), kind="run", flag="--output_dir") and (folder / "done").is_file():
         log.info("%s is done; name another --output_dir to train again", folder)
         return folder
-    start_run(folder, config.resolved(), packages=_PACKAGES)
+    arguments, generation = _arguments(config, folder), _generation(config)
+    dialogs, held_out = read_dialogs(config.data), read_dialogs(config.validation) if config.validation else []
     set_seed(config.seed)
     lexicon = load_lexicon(config.lexicon, value_range=config.lexicon_range)
-    model, tokenizer = load_model(config.model, dtype=config.dtype)
-    data, validation = _read_data(config, tokenizer, lexicon)
+    model, tokenizer = load_for_training(config)
+    data = _samples(dialogs, config.data, config, model, tokenizer, lexicon)
+    validation = _samples(held_out, config.validation, config, model, tokenizer, lexicon)
     n_rows = head_of(model).weight.shape[0]
     table = cached_token_vad(
         lexicon, tokenizer, cache_dir=default_cache_dir(), shrinkage=config.shrinkage, n_rows=n_rows
     )
+    model = _with_lora(model, config)
+    make_folder(folder)
     trainer = PegeTrainer(
-        model=_with_lora(model, config),
-        args=_arguments(config, folder),
+        model=model,
+        args=arguments,
         train_dataset=data,
         eval_dataset=validation or None,
-        data_collator=functools.partial(collate, pad_id=tokenizer.pad_token_id),
+        data_collator=collator_for(model, tokenizer),
         processing_class=tokenizer,
         compute_metrics=perplexity,
         callbacks=[_LogFile(folder / "log.jsonl")],
@@ -72,6 +87,8 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         loss=config.loss,
         positive_vad=positive_anchor(lexicon),
     )
+    start_run(folder, config.resolved(), packages=_PACKAGES)  # not before all that a person may have misspelt was read
+    _show_progress(trainer)
     start = time.perf_counter()
     _train(trainer, folder)
     metrics = {
@@ -84,34 +101,23 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         found = trainer.evaluate()
         metrics |= {f"validation_{k}": found[f"eval_{k}"] for k in ("nll", "perplexity")}
     trainer.save_model(str(folder))
-    if generation := config.names_of("generation"):
-        GenerationConfig(**generation).save_pretrained(folder)
+    if generation is not None:
+        generation.save_pretrained(folder)
     if trainer.is_world_process_zero():
         write_json(folder / "metrics.json", metrics)
         write_text(folder / "done", "")
     return folder
 
 
-def _read_data(config: TrainConfig, tokenizer: Any, lexicon: Lexicon) -> tuple[list[Sample], list[Sample]]:
-    parts = []
-    for paths in (config.data, config.validation):
-        dialogs = read_dialogs(paths) if paths else []
-        if any(d.emotion is None for d in dialogs):
-            dialogs = with_emotions(dialogs, load_emotion_classifier().emotions)
-        samples = make_samples(
-            dialogs,
-            tokenizer,
-            lexicon,
-            sides=config.sides,
-            count=config.loss.count,
-            emotion_input=config.emotion_input,
-            max_length=config.max_length,
-        )
-        parts.append(list(samples))
-    data, validation = parts
-    if not data:
-        raise InputError("no dialog has a response", where=", ".join(config.data), fix="see docs/rows.md")
-    return data, validation
+def _samples(
+    dialogs: list[Dialog], paths: Sequence[str], config: TrainConfig, model: Any, tokenizer: Any, lexicon: Lexicon
+) -> list[Any]:
+    if any(d.emotion is None for d in dialogs):
+        dialogs = with_emotions(dialogs, load_emotion_classifier().emotions)
+    samples = samples_for(model, tokenizer, dialogs, lexicon, config)
+    if dialogs and not samples:
+        raise InputError("no dialog has a response", where=", ".join(paths), fix="see docs/rows.md")
+    return samples
 
 
 def _with_lora(model: Any, config: TrainConfig) -> Any:
@@ -138,6 +144,20 @@ def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
         raise InputError(str(e), where="training", fix="see transformers.TrainingArguments") from e
 
 
+def _generation(config: TrainConfig) -> GenerationConfig | None:
+    """Settings for the run's agent, which samples unless they say otherwise."""
+    names = config.names_of("generation")
+    if not names:
+        return None
+    check_generation(names)
+    try:
+        found = GenerationConfig(**{"do_sample": True} | names)
+        found.validate(strict=True)  # as it is when saved, after the training
+    except (ValueError, TypeError) as e:
+        raise InputError(str(e), where="generation", fix="see transformers.GenerationConfig") from e
+    return found
+
+
 def _train(trainer: PegeTrainer, folder: Path) -> None:
     from safetensors import SafetensorError
 
@@ -147,12 +167,22 @@ def _train(trainer: PegeTrainer, folder: Path) -> None:
     checkpoint = get_last_checkpoint(str(folder))
     if checkpoint:
         log.info("going on from %s", checkpoint)
+        for path in sorted(Path(checkpoint).glob("*.pt*")):  # optimizer, scheduler, random state: torch writes archives
+            if not zipfile.is_zipfile(path):
+                raise InputError("is cut or broken", where=path, fix=f"delete {checkpoint}, then start again")
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except (SafetensorError, EOFError, json.JSONDecodeError, FileNotFoundError) as e:
         if checkpoint is None:
             raise
         raise InputError(f"the checkpoint is cut or broken ({e})", where=checkpoint, fix="delete that folder") from e
+
+
+def _show_progress(trainer: PegeTrainer) -> None:
+    """Show it on standard error; the Trainer's own callbacks print what is logged to standard output."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Lines() if trainer.args.disable_tqdm else _Bar())
 
 
 class _LogFile(TrainerCallback):  # type: ignore[misc]
@@ -172,3 +202,19 @@ class _LogFile(TrainerCallback):  # type: ignore[misc]
     def _write(self, state: Any) -> None:
         write_rows(self.path, state.log_history)
         self.last = time.monotonic()
+
+
+class _Bar(ProgressCallback):  # type: ignore[misc]
+    """The Trainer's bar, with the loss at its end in place of the rows that it prints."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.4f}")
+
+
+class _Lines(TrainerCallback):  # type: ignore[misc]
+    """A line a logged step, where there is no bar."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and logs and "loss" in logs:
+            log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))

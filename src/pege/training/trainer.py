@@ -145,8 +145,9 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         with torch.no_grad(), self.compute_loss_context_manager():
             hidden, _ = self._run(model, inputs)
             out = self._guided_loss(model, hidden, inputs, None)
-        sums = torch.stack((out.nll.double() * out.n_tokens, torch.tensor(float(out.n_tokens), dtype=torch.float64)))
-        return out.loss.detach(), sums[None].to(out.loss.device), sums[None].to(out.loss.device)
+        total = out.nll.double() * out.n_tokens
+        sums = torch.stack((total, torch.full_like(total, out.n_tokens)))[None]  # (1, 2), where the loss is
+        return out.loss.detach(), sums, sums
 
 
 def perplexity(prediction: Any) -> dict[str, float]:
