@@ -110,7 +110,7 @@ def test_self_chat_and_scores_take_a_run_of_any_kind(config, tmp_path, tiny_mode
 )
 def test_what_does_not_go_together_is_one_line(more, words, config, tmp_path):
     with pytest.raises(InputError, match=words):
-        run_training(config("moel").model_copy(update=more), tmp_path / "run")
+        run_training(TrainConfig(**{**config("moel").resolved(), **more}), tmp_path / "run")
 
 
 def test_word_vectors_of_another_model_are_where_the_tokens_are_the_same(config, tmp_path):
