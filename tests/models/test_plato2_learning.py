@@ -6,12 +6,18 @@ import pytest
 import torch
 
 from pege.loss import eager, pege_loss
-from pege.models.causal import head_of
+from pege.models.causal import head_of, run_to_head
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
 from pege.models.plato2.encode import Sample, collate_samples
-from pege.models.plato2.learning import learned_states
 
 V = 60
+
+
+def learned_states(model, batch):
+    """What the trainer gives the loss: states (T, H) and labels (T,) of the learned tokens."""
+    states, _ = run_to_head(model, **{name: value for name, value in batch.items() if name != "labels"})
+    learned = batch["labels"][:, 1:] != -100
+    return states[:, :-1][learned], batch["labels"][:, 1:][learned]
 
 
 def sample_of(n_context, n_response, seed):
