@@ -14,15 +14,17 @@ train() { # NAME, then its flags
 }
 chat() { # RUN, FILE, then its flags
     run=$1; file=$2; shift 2
-    pege selfchat --agent $run --user $out/base-chat --starters en --turns 10 --batch-size 100 --dtype float32 --seed 0 \
+    pege selfchat --agent $run --user $out/base-chat --starters en --turns 10 --batch-size 100 --dtype float32 \
         "$@" --output $file
 }
 train peg-0 --loss.beta 0                             # Eq. 3 alone
-chat $out/peg-0 $out/peg-0/selfchat.jsonl
+chat $out/peg-0 $out/peg-0/selfchat.jsonl --seed 0
 train ner-0 --loss.alpha 0                            # Eq. 4 alone
-chat $out/ner-0 $out/ner-0/selfchat.jsonl
+chat $out/ner-0 $out/ner-0/selfchat.jsonl --seed 0
 train strong-0 --loss.alpha 20 --loss.beta 8          # both, four times
-chat $out/strong-0 $out/strong-0/selfchat.jsonl
-for system in nll pege; do                            # the two of main-path.sh, nearer to the mode
-    chat $out/$system-0 $out/$system-0/selfchat-cool.jsonl --temperature 0.5
+chat $out/strong-0 $out/strong-0/selfchat.jsonl --seed 0
+for seed in 0 1; do                                   # the two of main-path.sh, nearer to the mode
+    for system in nll pege; do
+        chat $out/$system-$seed $out/$system-$seed/selfchat-cool.jsonl --temperature 0.5 --seed $seed
+    done
 done

@@ -78,6 +78,7 @@ def main(runs: Path) -> None:
     lines += ["", "## Training and fluency", "", *fluency(runs, dialogs)]
     lines += ["", "## Along the dialog, both seeds", "", *along(dialogs)]
     lines += ["", "## Other weights, other decoding, seed 0", "", *variants(runs, options)]
+    lines += ["", "## Both at temperature 0.5, over both seeds (100 pairs)", "", HEAD, *cool(runs, options)]
     lines += ["", "## Signatures", "", *signatures(dialogs["pege", 0], options), ""]
     lines += [(here / "main-path.why.md").read_text(encoding="utf-8").strip(), ""]
     lines += [f"## Sample dialogs, {N_SAMPLES} starters drawn by seed, not by us", ""]
@@ -143,6 +144,24 @@ def variants(runs: Path, options: Options) -> Iterator[str]:
         yield f"| {label} | {' | '.join(cells)} | {perplexity:.2f} | {distinct(rows, 2, language='en'):.3f} |"
     yield ""
     yield "Differences from NLL of the same seed and decoding, with 95 % intervals; p uncorrected."
+
+
+def cool(runs: Path, options: Options) -> Iterator[str]:
+    """The comparison over both seeds, with decoding nearer to the mode."""
+    file = "selfchat-cool.jsonl"
+    values = {(s, k): values_of(read_dialogs(runs, f"{s}-{k}", file), options) for s in SYSTEMS for k in SEEDS}
+    yield from score_rows(
+        *({n: np.mean([values[s, k][n] for k in SEEDS], axis=0) for n in NAMES} for s in ("pege", "nll"))
+    )
+    yield ""
+    for k in SEEDS:
+        a, b = values["pege", k], values["nll", k]
+        names = ("peg", "e", "pege", "unseen_lexicon.pege", "classifier.p_positive_end")
+        cells = [f"{NAMES[n]} {difference(a[n], b[n])}, p {paired_p_value(a[n], b[n]):.3f}" for n in names]
+        yield f"Seed {k}: {'; '.join(cells)}."
+        yield ""
+    distincts = [f"{s.upper()} {distinct(read_dialogs(runs, f'{s}-0', file), 2, language='en'):.3f}" for s in SYSTEMS]
+    yield f"Distinct-2, seed 0: {', '.join(distincts)}."
 
 
 def difference(x: np.ndarray, y: np.ndarray) -> str:

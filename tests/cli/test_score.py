@@ -105,7 +105,7 @@ def test_chinese_dialogs_are_scored(tmp_path, capsys):
         (["score", "CHATS", "--unseen-lexicon", "CUT"], "cut.tsv.gz: the archive is cut or broken"),
         (["score", "CHATS", "--lexicon-range", "1", "9"], "name it with --lexicon"),
         (["score", "CHATS", "--lexicon", "pege-en", "--lexicon-range", "1", "9"], "pege-en: its scale is known"),
-        (["score", "CHATS", "--lexicon", "LEXICON", "--lexicon-range", "1", "nan"], "1..nan is no scale"),
+        (["score", "CHATS", "--lexicon", "LEXICON", "--lexicon-range", "1", "nan"], "1 nan is no scale"),
         (["score", "CHATS", "--ratings", "no.csv"], "no.csv: cannot be read (No such file or directory)"),
         (["score", "CHATS", "--ratings", "EMPTY"], "empty.csv: holds no ratings"),
         (["score", "CHATS", "--ratings", "FOREIGN"], "'zz'"),

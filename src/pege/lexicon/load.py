@@ -161,8 +161,6 @@ def _load_file(path: Path, value_range: Range | None) -> Lexicon:
         log.info("%s: %d words occur more than once (case aside); their mean is taken", path, n_double)
     values = np.array([np.mean(v, axis=0) for v in sums.values()])
     low, high = value_range or _guess_range(values, path)
-    if not (low < high and math.isfinite(high - low)):
-        raise InputError(f"{low:g}..{high:g} is no scale", where=path, fix="name low, then high: --lexicon_range 1 5")
     outside = (values < low) | (values > high)
     if outside.any():
         word = list(sums)[int(np.argwhere(outside)[0, 0])]
