@@ -237,4 +237,4 @@ def test_no_tensor_of_tokens_by_vocabulary_is_ever_made(n_vocabulary, softcap):
     hidden, weight = tensors["hidden"].requires_grad_(), tensors["weight"].requires_grad_()
     with LargestTensor() as largest:
         pege_loss(hidden, weight, labels, softcap=softcap, **fixed).loss.backward()
-    assert largest.n_numbers == 256 * min(n_vocabulary, 4096)
+    assert largest.n_numbers == 512 * min(n_vocabulary, 4096)

@@ -31,7 +31,7 @@ from pege.loss.terms import (
     target_guidance,
 )
 
-CHUNK_TOKENS = 256  # tokens worked on at once; fewer where they would take more than the next line allows
+CHUNK_TOKENS = 512  # tokens worked on at once; fewer where they would take more than the next line allows
 CHUNK_NUMBERS = 2**26  # numbers held for a chunk, one per token and vocabulary entry, two with a soft cap: 256 MiB
 TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
 
