@@ -233,7 +233,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("softcap", [None, 30.0])
 @pytest.mark.parametrize("n_vocabulary", [2000, 10_000])
 def test_no_tensor_of_tokens_by_vocabulary_is_ever_made(n_vocabulary, softcap):
-    tensors, labels, fixed = make_case(22, 600, 4, n_vocabulary)
+    tensors, labels, fixed = make_case(22, 900, 4, n_vocabulary)
     hidden, weight = tensors["hidden"].requires_grad_(), tensors["weight"].requires_grad_()
     with LargestTensor() as largest:
         pege_loss(hidden, weight, labels, softcap=softcap, **fixed).loss.backward()
