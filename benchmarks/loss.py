@@ -25,6 +25,7 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from cyclopts import App, Parameter
+from timing import Step, time_steps
 
 from pege.io import write_text
 from pege.loss import eager, pege_loss
@@ -33,7 +34,6 @@ SHAPES = {
     "(512, 640, 262k) frozen": (512, 640, 262_144, False),
     "(1024, 1024, 30k) trained": (1024, 1024, 30_000, True),
 }
-Step = Callable[[], None]
 
 
 def make_inputs(n_tokens: int, n_hidden: int, n_vocabulary: int, trained: bool) -> dict[str, torch.Tensor]:
@@ -73,18 +73,6 @@ def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
         "cross_entropy, full logits": run(lambda: F.cross_entropy(F.linear(hidden, weight), labels)),
         "linear_cross_entropy, chunked": run(lambda: F.linear_cross_entropy(hidden, weight, labels, options=options)),
     }
-
-
-def time_steps(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each row, the rows taking turns; a first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for k in range(repeats + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if k:
-                times[name].append(time.perf_counter() - start)
-    return times
 
 
 def peak_memory_mb(shape: str, row: str) -> float:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +20,11 @@ from typing import Any, Literal
 import torch
 import transformers
 from cyclopts import App, Parameter
+from timing import Step, time_steps
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from pege.io import write_text
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
-
-Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -96,18 +93,6 @@ def make_steps(models: dict[str, Any], load: Load) -> dict[tuple[str, str], Step
 
     kinds = {"training": train, "generation": generate}
     return {(kind, name): make(name) for kind, make in kinds.items() for name in models}
-
-
-def time_steps(steps: dict[Any, Step], repeats: int) -> dict[Any, list[float]]:
-    """Seconds of each step, the steps taking turns; a first round warms up."""
-    times: dict[Any, list[float]] = {name: [] for name in steps}
-    for k in range(repeats + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if k:
-                times[name].append(time.perf_counter() - start)
-    return times
 
 
 def table(size: str, repeats: int) -> str:

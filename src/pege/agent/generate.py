@@ -14,7 +14,7 @@ from pege.agent.model import ModelAgent
 from pege.agent.responses import RESPONSE_AGENTS
 from pege.dialog import Context, Role
 from pege.models.causal import fast_dtype, load_model, run_settings
-from pege.models.generation import check_generation, local_names
+from pege.models.generation import check_generation, local_names, seeded, tidy
 from pege.models.prompt import encode_dialog
 
 
@@ -97,7 +97,7 @@ class LocalAgent(ModelAgent):
             self._kept = keep(out.cache, out.sequences, mask, stop_ids)
         ids = out.sequences[:, input_ids.shape[1] :]  # (B, new)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [" ".join(t.replace("\ufffd", " ").split()) for t in texts]  # bytes of a character cut off
+        return [tidy(t) for t in texts]
 
     def _prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
         """Token ids of each context with the header of what follows, and the tokens that end an utterance."""
@@ -124,9 +124,7 @@ class LocalAgent(ModelAgent):
             return_dict_in_generate=True,
         )
         device = self.model.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(device, seed):
             return self.model.generate(**{k: v.to(device) for k, v in inputs.items()}, generation_config=config, **more)
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from pege.models.padding import pad_rows
+
 _SPARE_COLUMNS = 64  # room made at once
 
 
@@ -137,7 +139,4 @@ def _gather(states: Tensor, index: Tensor) -> Tensor:
 
 def _left_padded(rows: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Ids and mask, (B, longest)."""
-    n = max(map(len, rows))
-    ids = torch.tensor([[pad_id] * (n - len(r)) + r for r in rows], dtype=torch.long)
-    mask = torch.tensor([[0] * (n - len(r)) + [1] * len(r) for r in rows], dtype=torch.long)
-    return ids, mask
+    return pad_rows(rows, pad_id, left=True), pad_rows([[1] * len(r) for r in rows], 0, left=True)

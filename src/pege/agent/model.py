@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ GENERATION: dict[str, Any] = {"do_sample": True, "top_k": 20, "temperature": 0.9
 FALLBACK = {"en": "I see.", "zh": "嗯。"}
 
 
-class ModelAgent:
+class ModelAgent(ABC):
     """An agent that never says nothing; a kind of model gives ``_generate``.
 
     Args:
@@ -67,5 +68,6 @@ class ModelAgent:
         """Give the response to one context in pieces; here in one."""
         yield self.respond([context], seed=seed)[0]
 
+    @abstractmethod
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
-        raise NotImplementedError
+        """Give one response per context; an empty one is possible."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from pege.agent.model import ModelAgent
 from pege.dialog import Context
+from pege.models.generation import seeded, tidy
 from pege.models.listener_input import collate_listener_samples, encode_listener_sample
 from pege.models.plato2.generate import respond
 
@@ -51,12 +50,10 @@ class ListenerAgent(ModelAgent):
             suppress_tokens=sorted(never - {config.eos_token_id}),
         )
         device = self.model.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(device, seed):
             ids = self.model.generate(**inputs, generation_config=settings)  # (B, T), the first token ahead
         texts = self.tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
-        return [" ".join(t.replace("\ufffd", " ").split()) for t in texts]
+        return [tidy(t) for t in texts]
 
 
 #: model_type of a config -> who responds with it

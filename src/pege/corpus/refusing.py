@@ -223,10 +223,10 @@ def has_few_letters(texts: pa.StringArray, options: LettersOptions) -> pa.Boolea
     points = decode_batch(texts)
     kinds = points.classes
     n_letters = points.sums((kinds & LETTER) != 0)
-    is_sign = (kinds & (SPACE | DIGIT | LETTER)) == 0
-    is_sign[1:] &= points.points[1:] != points.points[:-1]
-    is_sign[points.firsts()] = (kinds[points.firsts()] & (SPACE | DIGIT | LETTER)) == 0
-    n_signs = points.sums(is_sign)
+    is_repeated = np.zeros(len(kinds), np.bool_)
+    is_repeated[1:] = points.points[1:] == points.points[:-1]
+    is_repeated[points.firsts()] = False
+    n_signs = points.sums(((kinds & (SPACE | DIGIT | LETTER)) == 0) & ~is_repeated)
     return pa.array((n_letters < options.min_share * (n_letters + n_signs)) | (n_letters == 0))
 
 

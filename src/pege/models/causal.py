@@ -65,8 +65,7 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
     import torch
 
     source = resolve_model(name, cache_dir=cache_dir)
-    for file in Path(source).glob("*.json"):
-        read_json(file)  # words one that is cut, where the libraries raise anything
+    _check_json(source)
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
     with _loading(name):
         if (Path(source) / "adapter_config.json").is_file():
@@ -74,7 +73,7 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
         else:
             model = _auto_class(Path(source)).from_pretrained(source, dtype=torch_dtype, use_safetensors=True)
     model.eval()
-    return model, load_tokenizer(source)
+    return model, _tokenizer(source)
 
 
 def load_tokenizer(source: str | Path) -> Any:
@@ -83,10 +82,19 @@ def load_tokenizer(source: str | Path) -> Any:
     Raises:
         InputError: none there, or a file cut in half.
     """
-    from transformers import AutoTokenizer
+    _check_json(source)
+    return _tokenizer(source)
 
+
+def _check_json(source: str | Path) -> None:
+    """Word a file that is cut, where the libraries raise anything."""
     for file in Path(source).glob("*.json"):
         read_json(file)
+
+
+def _tokenizer(source: str | Path) -> Any:
+    from transformers import AutoTokenizer
+
     with _loading(source):
         tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token_id is None:

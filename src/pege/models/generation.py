@@ -1,13 +1,17 @@
-"""Settings of generation, checked before a model is loaded."""
+"""What every generation here shares: settings, checked before a model is loaded; the seed; the text that comes out."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pege.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,19 @@ def local_names() -> frozenset[str]:
     from transformers import GenerationConfig
 
     return frozenset(vars(GenerationConfig()))
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
+    """Sample without gradients from a seed of one's own; torch's generators are afterwards as they were."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def tidy(text: str) -> str:
+    """Give generated text with single spaces, without the bytes of a character that was cut off."""
+    return " ".join(text.replace("\ufffd", " ").split())

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pege.dialog import Emotion, Utterance
 from pege.errors import InputError
+from pege.models.padding import IGNORED, pad_rows
 
-IGNORED = -100
 QUERY, USER, AGENT = "<|query|>", "<|user|>", "<|agent|>"  # the originals' CLS, USR and SYS
 
 
@@ -112,17 +112,12 @@ def _text_ids(tokenizer: Any, text: str) -> list[int]:
 def collate_listener_samples(samples: Sequence[ListenerSample], *, pad_id: int) -> dict[str, Tensor]:
     """Pad samples on the right: inputs (B, S), response (B, T), ``emotion`` (B, 3) where all have one."""
     batch = {
-        "input_ids": _padded([s.input_ids for s in samples], pad_id),
-        "attention_mask": _padded([[1] * len(s.input_ids) for s in samples], 0),
-        "role_ids": _padded([s.role_ids for s in samples], 0),
-        "decoder_input_ids": _padded([s.decoder_input_ids for s in samples], pad_id),
-        "labels": _padded([s.labels for s in samples], IGNORED),
+        "input_ids": pad_rows([s.input_ids for s in samples], pad_id),
+        "attention_mask": pad_rows([[1] * len(s.input_ids) for s in samples], 0),
+        "role_ids": pad_rows([s.role_ids for s in samples], 0),
+        "decoder_input_ids": pad_rows([s.decoder_input_ids for s in samples], pad_id),
+        "labels": pad_rows([s.labels for s in samples], IGNORED),
     }
     if all(s.emotion for s in samples):
         batch["emotion"] = torch.tensor([s.emotion for s in samples], dtype=torch.float32)
     return batch
-
-
-def _padded(rows: list[list[int]], value: int) -> Tensor:
-    n = max(map(len, rows))
-    return torch.tensor([r + [value] * (n - len(r)) for r in rows])

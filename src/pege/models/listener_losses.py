@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORED = -100
+from pege.models.padding import IGNORED
 
 
 def token_losses(logits: Tensor, labels: Tensor, *, smoothing: float, pad_token_id: int) -> tuple[Tensor, Tensor]:

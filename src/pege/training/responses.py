@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pege.dialog import Dialog, Emotion, Utterance
-from pege.lexicon import Lexicon, mean_vad
+from pege.lexicon import Lexicon
 from pege.models.listener_input import collate_listener_samples, encode_listener_sample
 from pege.models.plato2.encode import collate_samples, encode_sample
-from pege.words import segmenter
+from pege.training.samples import Guidance, collate_guidance, guidance_of
 
 _MAX_RESPONSE = 128  # tokens, the original's
 Encode = Callable[[Sequence[Utterance], str, Emotion | None], Any]
 
 
-class ResponseSample(TypedDict):
+class ResponseSample(Guidance):
     """A context and its response, before padding."""
 
     input_ids: list[int]  # what the length is measured by
     sample: Any  # of the model's own kind
     n_utterances: int  # c of Eq. 2
-    user_vad: list[float]  # (3,) u of Eq. 1
-    p_positive: float
-    p_negative: float
 
 
 def make_response_samples(
@@ -51,7 +48,7 @@ def make_response_samples(
     for dialog in dialogs:
         if dialog.emotion is None:
             continue
-        vad = mean_vad(segmenter(dialog.language)(dialog.messages[0].content), lexicon)
+        guidance = guidance_of(dialog, dialog.emotion, lexicon)
         for k in range(1, len(dialog.messages)):
             if sides == "agent" and dialog.messages[k].role == "user":
                 continue
@@ -61,9 +58,7 @@ def make_response_samples(
                 input_ids=sample.input_ids,
                 sample=sample,
                 n_utterances=k if count == "utterances" else (k + 1) // 2,
-                user_vad=[float(x) for x in (lexicon.mean if vad is None else vad)],
-                p_positive=dialog.emotion.positive,
-                p_negative=dialog.emotion.negative,
+                **guidance,
             )
 
 
@@ -112,7 +107,5 @@ def collate_responses(samples: Sequence[ResponseSample], *, pad_id: int, roles: 
     counts = torch.tensor([s["n_utterances"] for s in samples])
     return batch | {
         "n_utterances": counts[:, None].expand_as(batch["labels"]).contiguous(),
-        "user_vad": torch.tensor([s["user_vad"] for s in samples], dtype=torch.float32),
-        "p_positive": torch.tensor([s["p_positive"] for s in samples], dtype=torch.float32),
-        "p_negative": torch.tensor([s["p_negative"] for s in samples], dtype=torch.float32),
+        **collate_guidance(samples),
     }

@@ -14,22 +14,27 @@ from pege.dialog import Dialog, Emotion
 from pege.errors import InputError
 from pege.io import read_rows
 from pege.lexicon import Lexicon, mean_vad
+from pege.models.padding import IGNORED, pad_rows
 from pege.models.prompt import encode_dialog
 from pege.words import segmenter
 
 log = logging.getLogger(__name__)
-IGNORED = -100
 
 
-class Sample(TypedDict):
+class Guidance(TypedDict):
+    """What the loss takes from a dialog's first utterance."""
+
+    user_vad: list[float]  # (3,) u of Eq. 1
+    p_positive: float
+    p_negative: float
+
+
+class Sample(Guidance):
     """One training input of S tokens, before padding."""
 
     input_ids: list[int]  # (S,)
     labels: list[int]  # (S,) the token itself where it is learned, else IGNORED; the trainer shifts
     n_utterances: list[int]  # (S,) c of Eq. 2: utterances before the one the token belongs to, >= 1
-    user_vad: list[float]  # (3,) u of Eq. 1
-    p_positive: float
-    p_negative: float
 
 
 def read_dialogs(paths: Iterable[str | Path]) -> list[Dialog]:
@@ -97,29 +102,34 @@ def make_samples(
             n_before[start:stop] = [k if count == "utterances" else (k + 1) // 2] * max(stop - start, 0)
         if all(label == IGNORED for label in labels):
             continue
-        vad = mean_vad(segmenter(dialog.language)(messages[0].content), lexicon)
-        yield Sample(
-            input_ids=ids,
-            labels=labels,
-            n_utterances=n_before,
-            user_vad=[float(x) for x in (lexicon.mean if vad is None else vad)],
-            p_positive=dialog.emotion.positive,
-            p_negative=dialog.emotion.negative,
-        )
+        guidance = guidance_of(dialog, dialog.emotion, lexicon)
+        yield Sample(input_ids=ids, labels=labels, n_utterances=n_before, **guidance)
+
+
+def guidance_of(dialog: Dialog, emotion: Emotion, lexicon: Lexicon) -> Guidance:
+    """Give u, the mean VAD of the first utterance's words (the lexicon's mean where it has none), and its emotion."""
+    vad = mean_vad(segmenter(dialog.language)(dialog.messages[0].content), lexicon)
+    return Guidance(
+        user_vad=[float(x) for x in (lexicon.mean if vad is None else vad)],
+        p_positive=emotion.positive,
+        p_negative=emotion.negative,
+    )
 
 
 def collate(samples: Sequence[Sample], *, pad_id: int) -> dict[str, Tensor]:
     """Pad samples on the right into a batch: (B, S) tensors, ``user_vad`` (B, 3), probabilities (B,)."""
-    n_tokens = max(len(s["input_ids"]) for s in samples)
-
-    def padded(rows: list[list[int]], value: int) -> Tensor:
-        return torch.tensor([r + [value] * (n_tokens - len(r)) for r in rows])
-
     return {
-        "input_ids": padded([s["input_ids"] for s in samples], pad_id),
-        "attention_mask": padded([[1] * len(s["input_ids"]) for s in samples], 0),
-        "labels": padded([s["labels"] for s in samples], IGNORED),
-        "n_utterances": padded([s["n_utterances"] for s in samples], 1),
+        "input_ids": pad_rows([s["input_ids"] for s in samples], pad_id),
+        "attention_mask": pad_rows([[1] * len(s["input_ids"]) for s in samples], 0),
+        "labels": pad_rows([s["labels"] for s in samples], IGNORED),
+        "n_utterances": pad_rows([s["n_utterances"] for s in samples], 1),
+        **collate_guidance(samples),
+    }
+
+
+def collate_guidance(samples: Sequence[Guidance]) -> dict[str, Tensor]:
+    """Give ``user_vad`` (B, 3), ``p_positive`` and ``p_negative`` (B,) of a batch, float32."""
+    return {
         "user_vad": torch.tensor([s["user_vad"] for s in samples], dtype=torch.float32),
         "p_positive": torch.tensor([s["p_positive"] for s in samples], dtype=torch.float32),
         "p_negative": torch.tensor([s["p_negative"] for s in samples], dtype=torch.float32),

@@ -15,6 +15,7 @@ from transformers import Trainer
 from pege.errors import InputError
 from pege.loss import PegeOutput, pege_loss, target_loss
 from pege.models.causal import OUR_KINDS, check_head, head_of, run_to_head, unwrap
+from pege.models.padding import IGNORED
 from pege.training.config import LossSettings
 
 _GUIDANCE = ("labels", "n_utterances", "user_vad", "p_positive", "p_negative")  # of a batch, not of a model
@@ -86,7 +87,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, hidden: Tensor, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
     ) -> PegeOutput:
         labels = inputs["labels"][:, 1:]  # position t learns token t + 1
-        learned = labels != -100  # (B, S - 1)
+        learned = labels != IGNORED  # (B, S - 1)
         row = learned.nonzero()[:, 0]  # (T,), the dialog each learned token belongs to
         head, settings = head_of(model), self.loss_settings
         states = hidden[:, :-1][learned]  # (T, H)
@@ -116,7 +117,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         for name in ("nll", "peg", "ner"):
             self._sums[name] += float(getattr(out, name)) * divisor
         self._sums["n_tokens"] += out.n_tokens
-        learned = inputs["labels"][:, 1:] != -100
+        learned = inputs["labels"][:, 1:] != IGNORED
         counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_MAX_COUNT)
         for c in sorted(set(counts.tolist())):
             chosen = counts == c

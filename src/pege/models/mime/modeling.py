@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 
@@ -22,11 +21,9 @@ from pege.models.listener_layers import (
     KeyDepthAttention,
     ListenerNorm,
     ResponseLayer,
-    initialise_listener_weights,
-    new_cache,
     timing_signal,
 )
-from pege.models.listener_losses import IGNORED, count_tokens, emotion_loss, token_losses
+from pege.models.listener_model import ListenerModel
 from pege.models.mime.config import MimeConfig
 from pege.models.mime.mixtures import EmotionMixtures
 
@@ -207,17 +204,15 @@ class MimeDecoder(nn.Module):
         return normed
 
 
-class MimeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class MimeForConditionalGeneration(ListenerModel):
     """MIME: a response to a context, between mimicking the user's emotion and not.
 
     ``generate`` draws the emotions with torch's generator, once a context: beams share the draw.
     """
 
     config_class = MimeConfig
-    base_model_prefix = "model"
     accepts_loss_kwargs = False  # the Trainer averages over the steps it accumulates
     _no_split_modules = ("ContextLayer", "ResponseLayer", "FusionLayer")
-    _tied_weights_keys = {"output.weight": "encoder.words.weight"}  # noqa: RUF012
 
     def __init__(self, config: MimeConfig) -> None:
         super().__init__(config)
@@ -230,37 +225,7 @@ class MimeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         if module is self.encoder.mixtures.embeddings:
             init.xavier_uniform_(module.weight)
         else:
-            initialise_listener_weights(module)
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # it has one of its own, with places for the convolutions
-
-    def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
-        """The encoder, which ``generate`` runs once."""
-        return self.encoder
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The word vectors, of the context and the response."""
-        return self.encoder.words
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Replace the word vectors."""
-        self.encoder.words = value
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The output matrix and its bias."""
-        return self.output
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        """Replace the output matrix."""
-        self.output = value
-
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Shift labels (B, T) one to the right behind the first token; -100 becomes padding."""
-        start = labels.new_full((len(labels), 1), self.config.decoder_start_token_id)
-        shifted = torch.cat((start, labels[:, :-1]), dim=1)
-        return shifted.masked_fill(shifted == IGNORED, self.config.pad_token_id)
+            super()._init_weights(module)
 
     def forward(
         self,
@@ -292,19 +257,12 @@ class MimeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
             use_cache: whether to give a cache back; only outside training unless given.
             **kwargs: what other models know, left alone.
         """
-        if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("decoder_input_ids or labels")
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        decoder_input_ids = self.decoder_inputs(decoder_input_ids, labels)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids, attention_mask, role_ids, emotion, sample)
         context: Tensor = encoder_outputs.last_hidden_state
-        if attention_mask is None:
-            attention_mask = context.new_ones(context.shape[0], context.shape[1] - 1)
-        is_token = self.encoder.is_token(attention_mask)
-        wants_cache = labels is None and not self.training if use_cache is None else use_cache
-        if wants_cache and cache is None:
-            cache = new_cache()
+        is_token = self.token_mask(attention_mask, context)
+        cache = self.cache_to_use(cache, use_cache, labels)
         hidden = self.decoder(self.encoder.embed(decoder_input_ids), context, is_token, cache)
         found = MimeOutput(
             kl=encoder_outputs.kl.mean(),
@@ -314,25 +272,8 @@ class MimeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
             cache=cache,
             encoder_last_hidden_state=context,
         )
-        return self._with_losses(found, labels, emotion)
-
-    def _with_losses(self, found: MimeOutput, labels: Tensor | None, emotion: Tensor | None) -> MimeOutput:
-        """Add the terms with equal weights, as published: sums over the batch or means, but the emotion's a mean."""
-        assert found.logits is not None
-        assert found.emotion_logits is not None
-        assert found.kl is not None
-        parts: list[Tensor] = []
-        if labels is not None:
-            smoothing, pad = float(self.config.label_smoothing), self.config.pad_token_id
-            total, found.nll = token_losses(found.logits, labels, smoothing=smoothing, pad_token_id=pad)
-            is_sum = self.config.sum_over_tokens
-            parts = [total, found.kl * len(labels)] if is_sum else [total / count_tokens(labels), found.kl]
-        if emotion is not None:
-            found.emotion_loss = emotion_loss(found.emotion_logits, emotion)
-            parts.append(found.emotion_loss)
-        if parts:
-            found.loss = torch.stack(parts).sum()
-        return found
+        losses: MimeOutput = self.add_losses(found, labels, emotion)
+        return losses
 
 
 def set_emotion_vectors(

@@ -7,18 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from pege.models.listener_layers import (
     ContextEncoder,
     ListenerNorm,
     ResponseLayer,
-    initialise_listener_weights,
-    new_cache,
     timing_signal,
 )
-from pege.models.listener_losses import IGNORED, as_probabilities, count_tokens, emotion_loss, token_losses
+from pege.models.listener_losses import as_probabilities
+from pege.models.listener_model import ListenerModel
 from pege.models.moel.config import MoelConfig
 
 
@@ -91,21 +89,11 @@ class ListenerDecoder(nn.Module):
         return normed
 
 
-class MoelPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
-    """First weights, loading and saving."""
-
-    config_class = MoelConfig
-    base_model_prefix = "model"
-    _no_split_modules = ("ContextLayer", "ResponseLayer")
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_listener_weights(module)
-
-
-class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class MoelForConditionalGeneration(ListenerModel):
     """MoEL: a response to a context, whose emotion decides which listeners are heard."""
 
-    _tied_weights_keys = {"output.weight": "encoder.words.weight"}  # noqa: RUF012
+    config_class = MoelConfig
+    _no_split_modules = ("ContextLayer", "ResponseLayer")
 
     def __init__(self, config: MoelConfig) -> None:
         super().__init__(config)
@@ -115,36 +103,6 @@ class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # typ
         self.output = nn.Linear(config.hidden_size, config.vocab_size)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.post_init()
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # it has one of its own, by the count of listeners
-
-    def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
-        """The encoder, which ``generate`` runs once."""
-        return self.encoder
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The word vectors, of the context and the response."""
-        return self.encoder.words
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Replace the word vectors."""
-        self.encoder.words = value
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The output matrix and its bias."""
-        return self.output
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        """Replace the output matrix."""
-        self.output = value
-
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Shift labels (B, T) one to the right behind the first token; -100 becomes padding."""
-        start = labels.new_full((len(labels), 1), self.config.decoder_start_token_id)
-        shifted = torch.cat((start, labels[:, :-1]), dim=1)
-        return shifted.masked_fill(shifted == IGNORED, self.config.pad_token_id)
 
     def forward(
         self,
@@ -175,20 +133,13 @@ class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # typ
             use_cache: whether to give a cache back; only outside training unless given.
             **kwargs: what other models know, left alone.
         """
-        if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("decoder_input_ids or labels")
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        decoder_input_ids = self.decoder_inputs(decoder_input_ids, labels)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids, attention_mask, role_ids)
         context: Tensor = encoder_outputs[0]
-        if attention_mask is None:
-            attention_mask = context.new_ones(context.shape[0], context.shape[1] - 1)
-        is_token = self.encoder.is_token(attention_mask)
+        is_token = self.token_mask(attention_mask, context)
         emotion_logits = self.emotion_keys(context[:, 0])
-        wants_cache = labels is None and not self.training if use_cache is None else use_cache
-        if wants_cache and cache is None:
-            cache = new_cache()
+        cache = self.cache_to_use(cache, use_cache, labels)
         mixture = self._mixture(emotion_logits, emotion, step)
         hidden = self.decoder(self.encoder.embed(decoder_input_ids), context, is_token, mixture, cache)
         found = MoelOutput(
@@ -198,7 +149,8 @@ class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # typ
             cache=cache,
             encoder_last_hidden_state=context,
         )
-        return self._with_losses(found, labels, emotion)
+        losses: MoelOutput = self.add_losses(found, labels, emotion)
+        return losses
 
     def _mixture(self, emotion_logits: Tensor, emotion: Tensor | None, step: int | None) -> Tensor:
         """Weights of the listeners (B, E): predicted, or in some steps of training the true emotion."""
@@ -213,18 +165,3 @@ class MoelForConditionalGeneration(MoelPreTrainedModel, GenerationMixin):  # typ
             values, indices = emotion_logits.topk(n_top, dim=1)
             emotion_logits = torch.full_like(emotion_logits, -torch.inf).scatter(1, indices, values)
         return emotion_logits.softmax(dim=1)
-
-    def _with_losses(self, found: MoelOutput, labels: Tensor | None, emotion: Tensor | None) -> MoelOutput:
-        assert found.logits is not None
-        assert found.emotion_logits is not None
-        parts = []
-        if labels is not None:
-            smoothing, pad = float(self.config.label_smoothing), self.config.pad_token_id
-            total, found.nll = token_losses(found.logits, labels, smoothing=smoothing, pad_token_id=pad)
-            parts.append(total if self.config.sum_over_tokens else total / count_tokens(labels))
-        if emotion is not None:
-            found.emotion_loss = emotion_loss(found.emotion_logits, emotion)
-            parts.append(found.emotion_loss)
-        if parts:
-            found.loss = torch.stack(parts).sum()
-        return found

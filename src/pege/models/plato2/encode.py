@@ -12,10 +12,11 @@ from torch import Tensor
 
 from pege.dialog import Emotion
 from pege.errors import InputError
+from pege.models.generation import tidy
+from pege.models.padding import IGNORED, pad_rows
 from pege.models.prompt import system_line
 from pege.words import cut_chinese
 
-IGNORED = -100
 CONTEXT, RESPONSE = 0, 1  # types
 _CHINESE = "\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 _SPACE_AT_CHINESE = re.compile(f"(?<=[{_CHINESE}]) | (?=[{_CHINESE}])")
@@ -137,16 +138,13 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
 
 def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
     """Text of generated tokens: no special ones, no bytes of a character cut off, no spaces of jieba's."""
-    text: str = tokenizer.decode(ids, skip_special_tokens=True)
-    text = " ".join(text.replace("\ufffd", " ").split())
+    text = tidy(tokenizer.decode(ids, skip_special_tokens=True))
     return _SPACE_AT_CHINESE.sub("", text) if tokenizer.init_kwargs.get("jieba") else text
 
 
 def collate_samples(samples: Sequence[Sample], *, pad_id: int, roles: bool = False) -> dict[str, Tensor]:
     """Pad samples on the right for training: inputs, ``attention_mask`` and ``labels``, (B, S) each."""
-    return _collate(samples, pad_id, roles, left=False) | {
-        "labels": _padded([s.labels for s in samples], IGNORED, left=False)
-    }
+    return _collate(samples, pad_id, roles, left=False) | {"labels": pad_rows([s.labels for s in samples], IGNORED)}
 
 
 def collate_prompts(samples: Sequence[Sample], *, pad_id: int, roles: bool = False) -> dict[str, Tensor]:
@@ -162,18 +160,13 @@ def collate_prompts(samples: Sequence[Sample], *, pad_id: int, roles: bool = Fal
 
 def _collate(samples: Sequence[Sample], pad_id: int, roles: bool, *, left: bool) -> dict[str, Tensor]:
     batch = {
-        "input_ids": _padded([s.input_ids for s in samples], pad_id, left=left),
-        "token_type_ids": _padded([s.token_type_ids for s in samples], CONTEXT, left=left),
-        "position_ids": _padded([s.position_ids for s in samples], 0, left=left),
-        "attention_mask": _padded([[1] * len(s.input_ids) for s in samples], 0, left=left),
+        "input_ids": pad_rows([s.input_ids for s in samples], pad_id, left=left),
+        "token_type_ids": pad_rows([s.token_type_ids for s in samples], CONTEXT, left=left),
+        "position_ids": pad_rows([s.position_ids for s in samples], 0, left=left),
+        "attention_mask": pad_rows([[1] * len(s.input_ids) for s in samples], 0, left=left),
     }
     if roles:
-        batch["role_ids"] = _padded([s.role_ids for s in samples], 0, left=left)
+        batch["role_ids"] = pad_rows([s.role_ids for s in samples], 0, left=left)
     if any(s.emotion for s in samples):
         batch["emotion"] = torch.tensor([s.emotion or (0.0, 0.0) for s in samples])  # (B, 2)
     return batch
-
-
-def _padded(rows: list[list[int]], value: int, *, left: bool) -> Tensor:
-    n = max(map(len, rows))
-    return torch.tensor([[value] * (n - len(r)) + r if left else r + [value] * (n - len(r)) for r in rows])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pege.dialog import Context
 from pege.errors import InputError
+from pege.models.generation import seeded
 from pege.models.plato2.encode import Positions, collate_prompts, encode_sample, text_of
 from pege.words import guess_language
 
@@ -34,45 +35,12 @@ class Candidate:
     is_ended: bool
 
 
-def respond(
-    model: Any,
-    tokenizer: Any,
-    contexts: Sequence[Context],
-    *,
-    generation: dict[str, Any],
-    n_candidates: int = 1,
-    emotion_input: bool = False,
-    positions: Positions = "continuous",
-    max_response: int = 128,
-    seed: int | None = None,
-) -> list[str]:
+def respond(model: Any, tokenizer: Any, contexts: Sequence[Context], **how: Any) -> list[str]:
     """Give one response per context: the best of some candidates by `score_candidate`. An empty one is possible.
 
-    Args:
-        model: a Plato2ForConditionalGeneration.
-        tokenizer: of it.
-        contexts: a batch.
-        generation: names of GenerationConfig, ``max_new_tokens`` among them.
-        n_candidates: drawn per context.
-        emotion_input: whether the contexts' emotion goes in, as text or as the model's embedding.
-        positions: as in training.
-        max_response: as in training, for relative positions.
-        seed: of the sampling.
-
-    Raises:
-        InputError: several candidates without sampling; more new tokens than the model has positions.
+    The arguments, ``how`` among them, and what is raised are those of `generate_candidates`.
     """
-    groups = generate_candidates(
-        model,
-        tokenizer,
-        contexts,
-        generation=generation,
-        n_candidates=n_candidates,
-        emotion_input=emotion_input,
-        positions=positions,
-        max_response=max_response,
-        seed=seed,
-    )
+    groups = generate_candidates(model, tokenizer, contexts, **how)
     return [
         max(group, key=lambda c: score_candidate(c, [u.content for u in context.utterances])).text
         for group, context in zip(groups, contexts, strict=True)
@@ -91,7 +59,22 @@ def generate_candidates(
     max_response: int = 128,
     seed: int | None = None,
 ) -> list[list[Candidate]]:
-    """Give ``n_candidates`` per context; the arguments are those of `respond`."""
+    """Give ``n_candidates`` per context.
+
+    Args:
+        model: a Plato2ForConditionalGeneration.
+        tokenizer: of it.
+        contexts: a batch.
+        generation: names of GenerationConfig, ``max_new_tokens`` among them.
+        n_candidates: drawn per context.
+        emotion_input: whether the contexts' emotion goes in, as text or as the model's embedding.
+        positions: as in training.
+        max_response: as in training, for relative positions.
+        seed: of the sampling.
+
+    Raises:
+        InputError: several candidates without sampling; more new tokens than the model has positions.
+    """
     from transformers import GenerationConfig
 
     if n_candidates > 1 and not generation.get("do_sample"):
@@ -124,9 +107,7 @@ def generate_candidates(
         output_logits=True,
     )
     device = model.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(device, seed):
         out = model.generate(**{k: v.to(device) for k, v in batch.items()}, generation_config=settings)
     ids = out.sequences[:, batch["input_ids"].shape[1] :]  # (B n, new)
     log_probs = _log_probs(out.logits, ids, settings.suppress_tokens or [])
