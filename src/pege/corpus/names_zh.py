@@ -47,6 +47,29 @@ def chinese_names(text: str) -> list[Span]:
     return [*_addresses(text, words), *_institutions(text, words), *_persons(text, words), *places]
 
 
+def may_name_zh(text: str) -> bool:
+    """Whether a text has the characters that a person, institution or address needs: cheap, and never false wrongly.
+
+    Args:
+        text: an utterance.
+
+    Returns:
+        Where it is false, `chinese_names` finds places at most.
+    """
+    return _possible().search(text) is not None
+
+
+@functools.cache
+def _possible() -> re.Pattern[str]:
+    lists = _lists()
+    given = "".join(sorted(lists.given))
+    return re.compile(
+        rf"{lists.surname}{_HAN}?[{given}]|[小老][{lists.surnames}]|阿{_HAN}|{'|'.join(sorted(lists.transliterated))}"
+        rf"|{_person_patterns()[0].pattern}|{_NAMED_BY.pattern}|{_HEAD_WORDS}|{_STREET_ALONE.pattern}|{_ESTATE.pattern}"
+        rf"|[道里弄]\d|{_BUILDING.pattern}|[镇乡县区]{_HAN}{{2,4}}(?:村|屯|庄|镇)"
+    )
+
+
 def tag_words(text: str) -> list[Word]:
     """Cut a text into words with jieba's tags of parts of speech."""
     found, start = [], 0
