@@ -33,6 +33,7 @@ NAMES = {
     "classifier.p_positive_end": "P(positive) of the user's last utterance, unseen classifier",
 }  # fmt: skip
 N_SAMPLES = 4
+HOT, COOL = "selfchat.jsonl", "selfchat-cool.jsonl"  # at the temperature of main-path.sh, and at 0.5
 
 
 def values_of(dialogs: Sequence[Dialog], options: Options) -> dict[str, np.ndarray]:
@@ -86,7 +87,7 @@ def main(runs: Path) -> None:
     write_text(here / "main-path.md", "\n".join(lines) + "\n")
 
 
-def read_dialogs(runs: Path, run: str, file: str = "selfchat.jsonl") -> list[Dialog]:
+def read_dialogs(runs: Path, run: str, file: str = HOT) -> list[Dialog]:
     """Dialogs of a run's self-chat."""
     return list(read_rows(runs / run / file, Dialog))
 
@@ -119,14 +120,15 @@ def fluency(runs: Path, dialogs: dict[Key, list[Dialog]]) -> Iterator[str]:
         )
 
 
-#: run, file of its self-chat, file of NLL's -> what it is
+#: run, file of its self-chat, NLL's run -> what it is
 VARIANTS = {
-    ("pege-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 2 (the paper's)",
-    ("peg-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 0: Eq. 3 alone",
-    ("ner-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 0, β = 2: Eq. 4 alone",
-    ("strong-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 20, β = 8",
-    ("turns-0", "selfchat.jsonl", "selfchat.jsonl"): "α = 5, β = 2, c in turns",
-    ("pege-0", "selfchat-cool.jsonl", "selfchat-cool.jsonl"): "α = 5, β = 2; both at temperature 0.5",
+    ("pege-0", HOT, "nll-0"): "α = 5, β = 2 (the paper's)",
+    ("peg-0", HOT, "nll-0"): "α = 5, β = 0: Eq. 3 alone",
+    ("ner-0", HOT, "nll-0"): "α = 0, β = 2: Eq. 4 alone",
+    ("strong-0", HOT, "nll-0"): "α = 20, β = 8",
+    ("turns-0", HOT, "nll-0"): "α = 5, β = 2, c in turns",
+    ("pege-fast-0", HOT, "nll-fast-0"): "α = 5, β = 2; both at twice the learning rate",
+    ("pege-0", COOL, "nll-0"): "α = 5, β = 2; both at temperature 0.5",
 }
 
 
@@ -134,11 +136,11 @@ def variants(runs: Path, options: Options) -> Iterator[str]:
     """Each variant less NLL with the same decoding."""
     yield "| run | PEG-Score | E-Score | PEGE-Score | PEGE, unseen lexicon | P(positive) | perplexity | Distinct-2 |"
     yield "|---|---|---|---|---|---|---|---|"
-    baselines = {f: values_of(read_dialogs(runs, "nll-0", f), options) for f in {b for _, _, b in VARIANTS}}
+    baselines = {(r, f): values_of(read_dialogs(runs, r, f), options) for r, f in {(r, f) for _, f, r in VARIANTS}}
     names = ("peg", "e", "pege", "unseen_lexicon.pege", "classifier.p_positive_end")
     for (run, file, baseline), label in VARIANTS.items():
         rows = read_dialogs(runs, run, file)
-        x, y = values_of(rows, options), baselines[baseline]
+        x, y = values_of(rows, options), baselines[baseline, file]
         cells = [f"{difference(x[n], y[n])}, p {paired_p_value(x[n], y[n]):.3f}" for n in names]
         perplexity = read_json(runs / run / "metrics.json")["validation_perplexity"]
         yield f"| {label} | {' | '.join(cells)} | {perplexity:.2f} | {distinct(rows, 2, language='en'):.3f} |"
@@ -148,8 +150,7 @@ def variants(runs: Path, options: Options) -> Iterator[str]:
 
 def cool(runs: Path, options: Options) -> Iterator[str]:
     """The comparison over both seeds, with decoding nearer to the mode."""
-    file = "selfchat-cool.jsonl"
-    values = {(s, k): values_of(read_dialogs(runs, f"{s}-{k}", file), options) for s in SYSTEMS for k in SEEDS}
+    values = {(s, k): values_of(read_dialogs(runs, f"{s}-{k}", COOL), options) for s in SYSTEMS for k in SEEDS}
     yield from score_rows(
         *({n: np.mean([values[s, k][n] for k in SEEDS], axis=0) for n in NAMES} for s in ("pege", "nll"))
     )
@@ -160,7 +161,7 @@ def cool(runs: Path, options: Options) -> Iterator[str]:
         cells = [f"{NAMES[n]} {difference(a[n], b[n])}, p {paired_p_value(a[n], b[n]):.3f}" for n in names]
         yield f"Seed {k}: {'; '.join(cells)}."
         yield ""
-    distincts = [f"{s.upper()} {distinct(read_dialogs(runs, f'{s}-0', file), 2, language='en'):.3f}" for s in SYSTEMS]
+    distincts = [f"{s.upper()} {distinct(read_dialogs(runs, f'{s}-0', COOL), 2, language='en'):.3f}" for s in SYSTEMS]
     yield f"Distinct-2, seed 0: {', '.join(distincts)}."
 
 

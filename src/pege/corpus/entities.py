@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from pege.corpus.names_en import english_names, heeds_tags
-from pege.corpus.names_zh import chinese_names, may_name_zh
+from pege.corpus.names_zh import chinese_names
 from pege.errors import InputError, did_you_mean
 from pege.words import guess_language
 
@@ -164,17 +164,13 @@ def _load_default(_: str, with_places: bool) -> Tagger:
     pipeline = _load_spacy_pipeline(model)
 
     def tag(texts: Sequence[str]) -> list[list[Span]]:
-        """Ask the two libraries, which are the dear part, only for texts where it matters what they say."""
+        # The libraries are the dear part: each sees only what its word can change.
         languages = [guess_language(t) for t in texts]
         english = [i for i, t in enumerate(texts) if languages[i] != "zh" and (with_places or heeds_tags(t))]
         tagged = dict(zip(english, _spacy_spans(pipeline, [texts[i] for i in english]), strict=True))
         return [
-            english_names(text, tagged.get(i, ()))
-            if languages[i] != "zh"
-            else chinese_names(text)
-            if with_places or may_name_zh(text)
-            else []
-            for i, text in enumerate(texts)
+            chinese_names(text, with_places=with_places) if language == "zh" else english_names(text, tagged.get(i, ()))
+            for i, (text, language) in enumerate(zip(texts, languages, strict=True))
         ]
 
     return tag
