@@ -48,7 +48,6 @@ PEERS = {
     "pege-duplicates": "pege corpus build, near-duplicates too",
 }
 RAY = {"ray-1": "Ray, one worker", "ray-2": "Ray, two workers"}
-SLOW = ("plain", "datatrove")
 PARALLEL, SERIAL = ("intake", "clean", "filter"), ("shared", "output")
 
 
@@ -190,7 +189,7 @@ def runs_of(sizes: list[int], repeats: int, peer_limit: int, ray: bool) -> Itera
     for size in sizes:
         for k in range(repeats if size == min(sizes) else 1):
             for peer in PEERS:
-                if peer not in SLOW or size <= peer_limit:
+                if peer.startswith("pege") or size <= peer_limit:
                     yield size, peer, k
         if ray and size == min(sizes):
             yield from ((size, peer, k) for k in range(repeats) for peer in RAY)
@@ -303,7 +302,7 @@ def main(
     Args:
         sizes: numbers of dialogs; Ray is measured at the smallest.
         repeats: runs at the smallest size; at the others one.
-        peer_limit: the two peers that go row by row run up to this size, and the stages are measured at it.
+        peer_limit: the peers run up to this size, and the stages are measured at it.
         workers: processes of the builder, and tasks of datatrove.
         ray: also two Ray workers against one.
         folder: of input, logs and finished runs.

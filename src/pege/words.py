@@ -89,5 +89,7 @@ def _entry(lang: str) -> tuple[Callable[[], str], Callable[[str], list[str]]]:
 
 def guess_language(text: str) -> str:
     """Give ``zh`` where at least one character in five (spaces aside) is a Han character, else ``en``."""
-    n_chars = sum(not c.isspace() for c in text)
+    if text.isascii():
+        return "en"
+    n_chars = len("".join(text.split()))
     return "zh" if n_chars and len(_HAN.findall(text)) >= 0.2 * n_chars else "en"

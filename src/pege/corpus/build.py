@@ -90,10 +90,7 @@ def build_corpus(
     except InputError:
         _remove(folder)  # else the command with another input would be refused
         raise
-    names = {"classifier": plan.models.emotion().name}
-    report = write_corpus(
-        folder, config, plan.taken, plan.cleaned, plan.filtered, keep_dropped=keep_dropped, names=names
-    )
+    report = write_corpus(folder, config, plan.taken, plan.cleaned, plan.filtered, keep_dropped=keep_dropped)
     shutil.rmtree(folder / "work")
     return report
 

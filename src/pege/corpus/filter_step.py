@@ -91,7 +91,8 @@ def filter_shard(
         hashing: as in the clean step.
 
     Returns:
-        Tables ``kept`` (``KEPT``) and ``dropped`` (``DROPPED``), and counts: ``read`` sessions = kept + dropped.
+        Tables ``kept`` (``KEPT``) and ``dropped`` (``DROPPED``), and counts: of conversations read, of sessions kept and
+        dropped; with the name of the classifier that was asked.
     """
     dropped: list[pa.Table] = []
     n_conversations = table.num_rows
@@ -102,7 +103,12 @@ def filter_shard(
         table = _without(table, FILTERS_BY_NAME[name](_Sessions.of(table), config, models), dropped)
     kept = _with_emotions(table, models)
     refused = pa.concat_tables(dropped) if dropped else DROPPED.empty_table()
-    counts = {"conversations": n_conversations, "kept": kept.num_rows, "dropped": refused.num_rows}
+    counts = {
+        "conversations": n_conversations,
+        "kept": kept.num_rows,
+        "dropped": refused.num_rows,
+        "classifier": models.emotion().name,
+    }
     return {"kept": kept, "dropped": refused}, counts
 
 

@@ -244,6 +244,7 @@ _NAMED_STREET = re.compile(
 _NUMBER_STREET = re.compile(
     rf"\b{_COMPASS}?\d{{1,3}}(?:st|nd|rd|th) (?:street|st|avenue|ave|road|blvd)\b", re.IGNORECASE
 )
+_DIGIT = re.compile(r"\d")
 _BY_SHAPE = re.compile(
     r"\b(?i:p\.? ?o\.? box \d+)|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"
     rf"|\b{_CAP}(?: {_CAP})?,? [A-Z]{{2}},? \d{{5}}\b"
@@ -253,12 +254,13 @@ _BY_SHAPE = re.compile(
 
 
 def _addresses(text: str) -> Iterator[Span]:
-    for found in _NUMBERED.finditer(text):
+    has_digit = _DIGIT.search(text) is not None  # most texts have none, and three of the patterns need one
+    for found in _NUMBERED.finditer(text) if has_digit else ():
         if not any(w.lower() in _names()["not_streets"] for w in _WORD.findall(found[1])):
             yield "address", *found.span()
     for found in _NAMED_STREET.finditer(text):
         if found[1].lower() not in _names()["not_streets"] and not _is_no_name(found[1].split()[0]):
             yield "address", *found.span()
-    for pattern in (_NUMBER_STREET, _BY_SHAPE):
+    for pattern in (_NUMBER_STREET, _BY_SHAPE) if has_digit else ():
         for found in pattern.finditer(text):
             yield "address", *found.span()

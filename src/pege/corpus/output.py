@@ -41,7 +41,6 @@ def write_corpus(
     filtered: Step,
     *,
     keep_dropped: bool,
-    names: dict[str, str],
 ) -> dict[str, Any]:
     """Write the corpus folder from the shards of the steps.
 
@@ -52,7 +51,6 @@ def write_corpus(
         cleaned: the second's.
         filtered: the fourth's.
         keep_dropped: whether dropped dialogs keep their texts.
-        names: of the models that were asked, for the report.
 
     Returns:
         The report, in which input = kept + dropped + quarantined.
@@ -77,7 +75,7 @@ def write_corpus(
         "dropped": dict(reasons.most_common()),
         "quarantined": n_quarantined,
         **n_rows,
-        **names,
+        "classifier": next(filtered.counts(shards))["classifier"],
     }
     write_json(folder / "report.json", report)
     return report
