@@ -91,7 +91,7 @@ def filter_shard(
         hashing: as in the clean step.
 
     Returns:
-        Tables ``kept`` (``KEPT``) and ``dropped`` (``DROPPED``), and counts: of conversations read, of sessions kept and
+        Tables ``kept`` (``KEPT``) and ``dropped`` (``DROPPED``), and counts: conversations read, sessions kept and
         dropped; with the name of the classifier that was asked.
     """
     dropped: list[pa.Table] = []

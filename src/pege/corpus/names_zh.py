@@ -68,7 +68,7 @@ _CLAUSE = re.compile(r"[\u4e00-\u9fd5A-Za-z0-9+#&._]+")  # jieba cuts each by it
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int]]) -> list[Word]:
-    """Cut a text into words, in the clauses that some span touches; what lies between them is one word, without a tag."""
+    """Cut a text into words, in the clauses that some span touches; what lies between is one word without a tag."""
     found: list[Word] = []
     done = 0
     for clause in _CLAUSE.finditer(text):
