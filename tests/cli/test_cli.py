@@ -142,6 +142,7 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
         ),
         (["selfchat", "--agent", "base", "--output", "x.jsonl", "--dtype", "float99"], "--dtype"),
         (["selfchat", "--agent", "base", "--output", "."], ".: is no .jsonl file"),
+        (["respond", "--agent", "base", "--data", "no.jsonl", "--output", "x.jsonl"], "no.jsonl"),
         (["selfchat", "--agent", "base", "--output", "x.jsonl.gz"], "is no .jsonl file"),
         (["report", "./no-run", "--output", "x.html"], "no self-chat"),
         (["corpus", "build", "--input", "no*.jsonl", "--output", "c"], "no such file"),
@@ -262,7 +263,7 @@ def test_a_self_chat_of_another_seed_is_refused_before_a_model_is_loaded(tiny_mo
     assert (code, out.strip()) == (0, output)
     code, _, err = run([*command, "--seed", "1"], capsys)
     assert code == 2
-    assert "was played with another seed" in err
+    assert "was made with another seed" in err
 
 
 def test_a_checkpoint_cut_in_half_is_one_line(tiny_model_dir, tmp_path, capsys):

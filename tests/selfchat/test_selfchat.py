@@ -11,7 +11,7 @@ import pytest
 from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.io import read_json, read_rows
-from pege.selfchat import consoling_share, is_played, load_starters, pick_starters, play_dialogs, run_selfchat
+from pege.selfchat import consoling_share, is_done, load_starters, pick_starters, play_dialogs, run_selfchat
 from pege.selfchat.starters import starter_emotion
 
 
@@ -79,7 +79,7 @@ def test_a_self_chat_that_is_done_is_left_alone_and_one_of_other_settings_is_ref
     agent = Echo("a")
     assert run_selfchat(agent, Echo("u"), starters, output, **settings) == output
     assert agent.n_calls == 0
-    with pytest.raises(InputError, match="was played with another agent;"):
+    with pytest.raises(InputError, match="was made with another agent;"):
         run_selfchat(Echo("b"), Echo("u"), starters, output, **settings)
     with pytest.raises(InputError, match="another seed, top_k;"):
         run_selfchat(Echo("a"), Echo("u"), starters, output, n_turns=2, seed=1, settings={"generation": {}})
@@ -87,11 +87,11 @@ def test_a_self_chat_that_is_done_is_left_alone_and_one_of_other_settings_is_ref
 
 def test_a_file_that_is_no_self_chat_is_never_taken_for_one(tmp_path):
     (tmp_path / "chats.jsonl").write_text("{}")
-    with pytest.raises(InputError, match="is no self-chat"):
-        is_played(tmp_path / "chats.jsonl", {})
+    with pytest.raises(InputError, match="not of this command"):
+        is_done(tmp_path / "chats.jsonl", {})
     for name in ("x.jsonl.gz", "x", "."):
         with pytest.raises(InputError, match="is no"):
-            is_played(tmp_path / name, {})
+            is_done(tmp_path / name, {})
 
 
 def test_a_start_that_failed_before_its_first_dialog_stands_in_nobodys_way(tmp_path):

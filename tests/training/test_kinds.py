@@ -10,7 +10,7 @@ import torch
 
 from pege.agent import load_agent
 from pege.cli import main
-from pege.dialog import Context, Utterance
+from pege.dialog import Context, Utterance, make_dialog
 from pege.errors import InputError
 from pege.io import write_rows
 from pege.models.causal import load_model
@@ -79,24 +79,15 @@ def test_a_model_trains_goes_on_after_a_stop_and_responds(model, config, tmp_pat
 
 def test_self_chat_and_scores_take_a_run_of_any_kind(config, tmp_path, tiny_model_dir, capsys):
     run = run_training(config("moel"), tmp_path / "moel")
-    out = tmp_path / "selfchat.jsonl"
-    flags = [
-        "--agent",
-        run,
-        "--user",
-        tiny_model_dir,
-        "--turns",
-        2,
-        "--n-starters",
-        3,
-        "--max-new-tokens",
-        4,
-        "--output",
-        out,
-    ]
-    main(["selfchat", *map(str, flags)])
+    out, answers, rows = (tmp_path / f"{n}.jsonl" for n in ("selfchat", "answers", "rows"))
+    flags = ["--agent", run, "--max-new-tokens", 4]
+    main(["selfchat", *map(str, [*flags, "--user", tiny_model_dir, "--turns", 2, "--n-starters", 3, "--output", out])])
     main(["score", str(out), "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["n_dialogs"] == 3
+    write_rows(rows, [make_dialog(["I lost my dog.", "Oh no.", "Yes.", "When?"], id=k).model_dump() for k in "ab"])
+    main(["respond", *map(str, [*flags, "--data", rows, "--output", answers])])
+    main(["score", str(answers), "--references", str(rows), "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["bleu"]["n_responses"] == 4
 
 
 @pytest.mark.parametrize(

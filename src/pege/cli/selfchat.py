@@ -51,7 +51,7 @@ def selfchat(
     from pege.agent import agent_name, load_agent
     from pege.emotion import load_emotion_classifier
     from pege.models.generation import check_generation
-    from pege.selfchat import is_played, load_starters, pick_starters, run_selfchat, settings_of
+    from pege.selfchat import is_done, load_starters, pick_starters, run_selfchat, settings_of
 
     named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     generation = {k: v for k, v in named.items() if v is not None}
@@ -61,7 +61,7 @@ def selfchat(
     rows = load_starters(starters)
     if n_starters is not None:
         rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
-    if not is_played(output, settings_of(agent_name(agent), agent_name(user), n_starters=len(rows), **play)):
+    if not is_done(output, settings_of(agent_name(agent), agent_name(user), n_starters=len(rows), **play)):
         emotions = load_emotion_classifier().emotions([r.texts[0] for r in rows])
         rows = [r.model_copy(update={"emotion": e}) for r, e in zip(rows, emotions, strict=True)]
         key = os.environ.get("OPENAI_API_KEY")
