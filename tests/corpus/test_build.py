@@ -228,6 +228,18 @@ def test_shards_do_not_change_the_rows(tmp_path):
     assert len(ids[0]) >= 55
 
 
+def test_passes_over_the_hashes_do_not_change_the_rows(tmp_path, monkeypatch):
+    lines = [
+        *many_lines(60),
+        *(row(f"so sad {k}", "the same long answer for one and all", f"great {k}") for k in range(6)),
+    ]
+    for name, rows_of_a_pass in (("whole", 1_000), ("passes", 9)):
+        monkeypatch.setattr("pege.corpus.build._PASS_ROWS", rows_of_a_pass)
+        report = build(tmp_path, lines, output=name, duplicate_bands=16, max_response_count=3)
+        assert {"near-duplicate": 6, "frequent-response": 6}.items() <= report["dropped"].items()
+    assert bytes_of(tmp_path / "passes") == bytes_of(tmp_path / "whole")
+
+
 COMMAND = [
     sys.executable, "-m", "pege", "corpus", "build", "--input", "raw.jsonl", "--filters", "topic", "start", "end",
     "--end_threshold", "0.3", "--shard_rows", "40", "--workers", "2",

@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,7 +185,7 @@ class _Plan:
         full = [f for f in files if read_table(Path(f), []).num_rows]
         linked = Linked()
         for column in tqdm(columns, desc="near-duplicates", unit="band") if full else ():
-            for first, other in _same_hash(full, column):
+            for first, other in _same_hash(full, column, self.shared / "passes"):
                 linked.join(first, other)
         others = linked.others()
         ids = self._ids(shards, set(others.values()))
@@ -196,7 +196,8 @@ class _Plan:
             of = pa.array([ids[others[k]] for k in keys], pa.string())
             write_table(pa.table({"key": pa.array(keys, pa.string()), "of": of}), self.shared / f"{shard}.parquet")
         files = [str(self.cleaned.path(s, "responses")) for s in shards]
-        frequent = _frequent([f for f in files if read_table(Path(f)).num_rows], self.config.max_response_count)
+        files = [f for f in files if read_table(Path(f), []).num_rows]
+        frequent = _frequent(files, self.config.max_response_count, self.shared / "passes")
         write_table(pa.table({"hash": pa.array(frequent)}), self.shared / "frequent.parquet")
         write_json(self.shared / "done", {"near_duplicates": len(others), "frequent_responses": len(frequent)})
 
@@ -273,10 +274,10 @@ def _minhash(texts: pa.Array, n_hashes: int, ngram: int, seed: int) -> NDArray[n
 HASHING = Hashing(_hash_texts, _minhash)
 
 
-def _same_hash(files: list[str], column: str) -> Iterator[tuple[str, str]]:
+def _same_hash(files: list[str], column: str, work: Path) -> Iterator[tuple[str, str]]:
     """Give (first key, other key) of dialogs with the same hash, pass by pass over the range of hashes."""
     frame = daft.read_parquet(files).select(daft.col("key"), daft.col(column).alias("hash"))
-    for part in _passes(frame):
+    for part in _passes(frame, work):
         groups = part.groupby("hash").agg(
             daft.col("key").min().alias("first"), daft.col("key").count().alias("n_dialogs")
         )
@@ -286,20 +287,32 @@ def _same_hash(files: list[str], column: str) -> Iterator[tuple[str, str]]:
         yield from zip(found["first"], found["key"], strict=True)
 
 
-def _frequent(files: list[str], max_count: int) -> NDArray[np.uint64]:
+def _frequent(files: list[str], max_count: int, work: Path) -> NDArray[np.uint64]:
     """Hashes that more than so many dialogs have, in order."""
     found: list[NDArray[np.uint64]] = [np.zeros(0, dtype=np.uint64)]
-    if files:
-        for part in _passes(daft.read_parquet(files)):
-            counts = part.groupby("hash").agg(daft.col("hash").count().alias("n_dialogs"))
-            often = counts.where(daft.col("n_dialogs") > max_count).select("hash").to_arrow()
-            found.append(often.column("hash").to_numpy().astype(np.uint64))
+    for part in _passes(daft.read_parquet(files), work) if files else ():
+        counts = part.groupby("hash").agg(daft.col("hash").count().alias("n_dialogs"))
+        often = counts.where(daft.col("n_dialogs") > max_count).select("hash").to_arrow()
+        found.append(often.column("hash").to_numpy().astype(np.uint64))
     return np.sort(np.concatenate(found))
 
 
-def _passes(frame: daft.DataFrame) -> Iterable[daft.DataFrame]:
-    """Parts of a frame by their hashes, each small enough to be grouped in memory."""
+def _passes(frame: daft.DataFrame, work: Path) -> Iterator[daft.DataFrame]:
+    """Give parts of a frame by their hashes, each small enough to be grouped in memory.
+
+    Where there are several, they are written to ``work`` first, so that all of it is read twice and not once a part.
+    """
     n_passes = -(-frame.count_rows() // _PASS_ROWS)
     if n_passes == 1:
-        return [frame]
-    return (frame.where(daft.col("hash") % n_passes == k) for k in range(n_passes))
+        yield frame
+        return
+    _clear(work)  # of a start that was stopped
+    frame.with_column("part", daft.col("hash") % n_passes).write_parquet(str(work), partition_cols=["part"])
+    for folder in sorted(work.glob("part=*")):
+        yield daft.read_parquet(f"{folder}/*.parquet")
+    _clear(work)
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
