@@ -2,7 +2,7 @@
 
     python benchmarks/corpus.py [--sizes 10000 100000 1000000] [--ray] [--output docs/results/bench-corpus.md]
 
-Needs ``pip install datatrove orjson psutil`` beside pege[corpus,demo]. Rows: the builder; a plain loop in one process;
+Needs ``pip install -c constraints.txt -e '.[corpus,demo,ray,bench]'``. Rows: the builder; a plain loop in one process;
 datatrove with the rules a document at a time, as its own filters are written; datatrove with the builder's functions
 over batches of documents. All read the same files, run the same rules and ask the same models in batches; that they
 keep the same dialogs for the same reasons is checked, not hoped. Near-duplicates are left out there, since each
@@ -185,14 +185,15 @@ def input_of(folder: Path, size: int) -> Path:
 
 
 def runs_of(sizes: list[int], repeats: int, peer_limit: int, ray: bool) -> Iterator[tuple[int, str, int]]:
-    """Size, peer and number of each run, the peers taking turns; larger sizes and Ray once."""
+    """Size, peer and number of each run, the peers taking turns; larger sizes once."""
     for size in sizes:
-        for k in range(repeats if size == min(sizes) else 1):
+        n_runs = range(repeats if size == min(sizes) else 1)
+        for k in n_runs:
             for peer in PEERS:
                 if peer.startswith("pege") or size <= peer_limit:
                     yield size, peer, k
-        if ray and size == min(sizes):
-            yield from ((size, peer, k) for k in range(repeats) for peer in RAY)
+        if ray and size <= peer_limit:
+            yield from ((size, peer, k) for k in n_runs for peer in RAY)
 
 
 def check_same(results: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
@@ -300,9 +301,9 @@ def main(
     """Print the tables; write them, and fill docs/scale.md, where a file is named.
 
     Args:
-        sizes: numbers of dialogs; Ray is measured at the smallest.
+        sizes: numbers of dialogs.
         repeats: runs at the smallest size; at the others one.
-        peer_limit: the peers run up to this size, and the stages are measured at it.
+        peer_limit: the peers and Ray run up to this size, and the stages are measured at it.
         workers: processes of the builder, and tasks of datatrove.
         ray: also two Ray workers against one.
         folder: of input, logs and finished runs.
@@ -316,7 +317,7 @@ def main(
         run_role(role, source, target, workers)
         return
     if missing := [name for name in ("datatrove", "orjson") if not find_spec(name)]:
-        raise SystemExit(f"{' and '.join(missing)} not installed (pip install {' '.join(missing)})")
+        raise SystemExit(f"{' and '.join(missing)} not installed (pip install -c constraints.txt -e '.[bench]')")
     if ray and not find_spec("ray"):
         print("Ray is not installed (pip install 'pege[ray]'): left out", file=sys.stderr)
         ray = False

@@ -1,8 +1,9 @@
 """Raw dialogs in any number, out of real ones: what `corpus.py` lets the builder and its peers read.
 
 A dialog takes its length from a real row and each utterance from two real ones of the same source, side and place
-(first, last, between): the first half of the one and the second half of the other. So no two dialogs are alike and no
-response occurs too often, however many there are, and the share that each rule drops does not change with the number.
+(first, last, between): the first half of the one and the second half of the other. So no two dialogs are alike, and the
+share that each rule drops changes little with the number; only utterances without a seam come again as they are, so
+that at a million dialogs one in seventeen has a response that occurs too often.
 One utterance in twenty gets dirt of the kind that people write.
 """
 

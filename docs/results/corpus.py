@@ -76,7 +76,7 @@ def threads(folder: Path) -> Iterator[str]:
     both = plain & again
     yield (
         f"Of {len(plain):,} different dialogs that the build from dialogs keeps, the build from threads keeps "
-        f"{len(both):,} word for word ({len(both) / len(plain):.1%}), and {len(again - plain):,} others."
+        f"{len(both):,} word for word ({len(both) / len(plain):.2%}); not among them: {len(again - plain):,}."
     )
 
 

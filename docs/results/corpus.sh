@@ -1,4 +1,4 @@
-# The builds of docs/results/corpus.md: two cores, about 30 minutes. Run it at the repository's root, with PEGE_DATA set.
+# The builds of docs/results/corpus.md: two cores, about ten minutes. Run it at the repository's root, with PEGE_DATA set.
 set -eu
 d=${PEGE_DATA:-../shared/data}
 out=${OUT:-runs/corpus-all}
