@@ -5,7 +5,9 @@
 Both models take the same batch, and take turns in the same run, so that a noisy machine disturbs them alike; the
 figure is the median, the ratio PLATO-2's over GPT-2's: 1 and above is as fast. GPT-2 gets PLATO-2's hidden size, heads,
 positions and vocabulary; its feed-forward is widened by what PLATO-2's head has more. Training is forward, NLL over the
-response, backward, without an optimizer; generation is greedy, with a KV cache, and always as many tokens as asked for.
+response, backward, without an optimizer; once from all logits, as in GPT-2, and once as `PegeTrainer` does it, with the
+fused loss, which makes logits of the response only. Generation is greedy, with a KV cache, and always as many tokens as
+asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from timing import Step, time_steps
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from pege.io import write_text
+from pege.loss import pege_loss
+from pege.models.causal import head_of, run_to_head
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
 
 
@@ -36,6 +40,7 @@ class Load:
     n_response: int
 
 
+FUSED = "PLATO-2, fused loss"
 LOADS = {"tiny": Load(2, 8, 4), "mini": Load(8, 96, 32), "12L": Load(8, 96, 32)}
 
 
@@ -91,8 +96,22 @@ def make_steps(models: dict[str, Any], load: Load) -> dict[tuple[str, str], Step
 
         return step
 
-    kinds = {"training": train, "generation": generate}
-    return {(kind, name): make(name) for kind, make in kinds.items() for name in models}
+    def train_fused() -> None:
+        plato = models["PLATO-2"]
+        plato.train().zero_grad(set_to_none=True)
+        hidden, _ = run_to_head(plato, **inputs["PLATO-2"])
+        learned = labels[:, 1:] != -100
+        states = hidden[:, :-1][learned]  # (T, H)
+        ones, head = torch.ones(len(states)), head_of(plato)
+        out = pege_loss(
+            states, head.weight, labels[:, 1:][learned], bias=head.bias, alpha=0.0, beta=0.0, n_utterances=ones,
+            token_vad=torch.zeros(head.weight.shape[0], 3), user_vad=torch.zeros(len(states), 3), p_positive=ones,
+            p_negative=ones,
+        )  # fmt: skip
+        out.loss.backward()
+
+    steps = {("training", name): train(name) for name in models} | {("training", FUSED): train_fused}
+    return steps | {("generation", name): generate(name) for name in models}
 
 
 def table(size: str, repeats: int) -> str:
@@ -115,7 +134,7 @@ def table(size: str, repeats: int) -> str:
         rates = sorted(n_tokens[kind] / s for s in seconds)
         ratio = statistics.median(times[kind, "GPT-2"]) / statistics.median(seconds)
         lines.append(
-            f"| {kind} | {name} | {models[name].num_parameters() / 1e6:.2f} M "
+            f"| {kind} | {name} | {models[name.partition(',')[0]].num_parameters() / 1e6:.2f} M "
             f"| {n_tokens[kind] / statistics.median(seconds):.0f} | {rates[0]:.0f} - {rates[-1]:.0f} | {ratio:.2f} |"
         )
     return "\n".join(lines) + "\n"
