@@ -22,7 +22,12 @@ MAX_CHARS = 160  # of a shown utterance
 
 def main(runs: Path) -> None:
     """Read the runs, write the page."""
-    lines = ["# The paper's models on real dialogs", "", (HERE / "models.intro.md").read_text(encoding="utf-8").strip(), ""]
+    lines = [
+        "# The paper's models on real dialogs",
+        "",
+        (HERE / "models.intro.md").read_text(encoding="utf-8").strip(),
+        "",
+    ]
     lines += ["## Static: responses to real contexts", "", *static(runs), ""]
     lines += ["## Self-chat", "", *chats(runs), ""]
     lines += ["## plato-mini while it learned", "", *curve(runs), ""]
