@@ -123,6 +123,8 @@ class TrainConfig(BaseModel):
     """Files of rows to train on (docs/rows.md)."""
     validation: tuple[str, ...] = ()
     """Files of rows for the validation loss and perplexity."""
+    n_validation: int | None = Field(None, ge=1)
+    """At most so many dialogs of those files, drawn by the seed."""
     lexicon: str = "pege-en"
     """A lexicon of ours or a file."""
     lexicon_range: tuple[float, float] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import shutil
 import time
 import zipfile
@@ -62,7 +63,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         log.info("%s is done; name another --output_dir to train again", folder)
         return folder
     arguments, generation = _arguments(config, folder), _generation(config)
-    dialogs, held_out = read_dialogs(config.data), read_dialogs(config.validation) if config.validation else []
+    dialogs, held_out = read_dialogs(config.data), _held_out(config)
     set_seed(config.seed)
     lexicon = load_lexicon(config.lexicon, value_range=config.lexicon_range)
     model, tokenizer = load_for_training(config)
@@ -107,6 +108,13 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         write_json(folder / "metrics.json", metrics)
         write_text(folder / "done", "")
     return folder
+
+
+def _held_out(config: TrainConfig) -> list[Dialog]:
+    dialogs = read_dialogs(config.validation) if config.validation else []
+    if config.n_validation is not None and config.n_validation < len(dialogs):
+        dialogs = random.Random(config.seed).sample(dialogs, config.n_validation)
+    return dialogs
 
 
 def _samples(
