@@ -14,8 +14,12 @@ from pege.io import read_json, read_lines, read_rows, write_text
 
 HERE = Path(__file__).parent
 NAMES = {
-    "moel": "MoEL", "mime": "MIME", "plato-mini": "PLATO-2 (plato-mini)", "nll-plato2": "PLATO-2-FT", "pege-plato2": "PEGE",
-}  # fmt: skip
+    "moel": "MoEL",
+    "mime": "MIME",
+    "plato-mini": "PLATO-2 (plato-mini)",
+    "nll-plato2": "PLATO-2-FT",
+    "pege-plato2": "PEGE",
+}
 N_SAMPLES = 6
 MAX_CHARS = 160  # of a shown utterance
 
