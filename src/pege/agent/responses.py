@@ -28,6 +28,7 @@ class Plato2Agent(ModelAgent):
             generation=generation,
             emotion_input=self.emotion_input,
             seed=seed,
+            **self._processors(contexts),
         )
 
 
@@ -51,7 +52,9 @@ class ListenerAgent(ModelAgent):
         )
         device = self.model.device
         with seeded(device, seed):
-            ids = self.model.generate(**inputs, generation_config=settings)  # (B, T), the first token ahead
+            ids = self.model.generate(  # (B, T), the first token ahead
+                **inputs, generation_config=settings, **self._processors(contexts)
+            )
         texts = self.tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
         return [tidy(t) for t in texts]
 

@@ -27,6 +27,7 @@ from pege.loss.terms import (
     check_shapes,
     counted_positions,
     divisor,
+    guidance_gradient,
     pege_guidance,
     target_guidance,
 )
@@ -169,12 +170,11 @@ def _guided_loss(
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     dtype = _work_dtype(hidden)
     table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0)  # (V, 3) -> (V, 4)
-    parts = (guidance.target[counted], guidance.distance_weight[counted], guidance.norm_weight[counted])
     trained = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
     job = _Job(
         labels=labels[counted].long(),
         table=table,
-        guidance=Guidance(*parts),
+        guidance=guidance.at(counted),
         alpha=alpha,
         beta=beta,
         softcap=softcap,
@@ -245,18 +245,15 @@ def _chunk(
 ) -> Tensor:
     """Do one chunk of C tokens; add to the gradients, fill ``distance_out`` (C,), give the sums of nll, peg, ner."""
     chunk = _first_pass(hidden, weight, bias, job, job.labels[rows])
-    expected_vad = chunk.expected_vad
-    away = expected_vad - job.guidance.target[rows]  # v_t - u
-    distance = torch.linalg.vector_norm(away, dim=1)  # ED_t, Eq. 1
-    norm = torch.linalg.vector_norm(expected_vad, dim=1)
-    weight_of_distance, weight_of_norm = job.guidance.distance_weight[rows], job.guidance.norm_weight[rows]
+    guidance = job.guidance.at(rows)
+    distance = torch.linalg.vector_norm(chunk.expected_vad - guidance.target, dim=1)  # ED_t, Eq. 1
+    norm = torch.linalg.vector_norm(chunk.expected_vad, dim=1)
     distance_out.copy_(distance)
     if job.wants_gradient:
-        # g_t = alpha w_t (v_t - u) / ED_t - beta p_t v_t / |v_t|, with the subgradient 0 where a norm is 0
-        pull = (job.alpha * weight_of_distance)[:, None] * _unit(away, distance)
-        push = (job.beta * weight_of_norm)[:, None] * _unit(expected_vad, norm)
-        _second_pass(chunk, pull - push, hidden, weight, job, rows, gradients)
-    return torch.stack((chunk.nll, weight_of_distance * distance, weight_of_norm * norm)).sum(1)  # (3, C) -> (3,)
+        g = guidance_gradient(chunk.expected_vad, guidance, job.alpha, job.beta)
+        _second_pass(chunk, g, hidden, weight, job, rows, gradients)
+    terms = (chunk.nll, guidance.distance_weight * distance, guidance.norm_weight * norm)
+    return torch.stack(terms).sum(1)  # (3, C) -> (3,)
 
 
 @dataclass(frozen=True)
@@ -339,12 +336,6 @@ def _tile_logits(
         return logits, None
     ratio = logits.div_(softcap).tanh_()
     return ratio * softcap, 1 - ratio.square()
-
-
-def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
-    """Give vectors over their norms, 0 where the norm is 0. (C, 3), (C,) -> (C, 3)."""
-    norms = norms[:, None]
-    return torch.where(norms > 0, vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
 
 
 def _add_gradients(
