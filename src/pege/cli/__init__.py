@@ -29,6 +29,7 @@ _COMMANDS = {
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
     "respond": ("pege.cli.respond:respond", "Respond to the contexts of real dialogs, for BLEU."),
+    "perplexity": ("pege.cli.perplexity:perplexity", "Perplexity of a model on held-out rows."),
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
     "compare": ("pege.cli.score:compare", "Compare two systems on the same starters."),
     "report": ("pege.cli.report:report", "Write one page that says who did better."),

@@ -121,6 +121,8 @@ class TrainConfig(BaseModel):
     """What such a model's embeddings start from: a file in GloVe's format, or a model with the same tokens."""
     data: tuple[str, ...]
     """Files of rows to train on (docs/rows.md)."""
+    n_dialogs: int | None = Field(None, ge=1)
+    """At most so many dialogs of those files, drawn by the seed."""
     validation: tuple[str, ...] = ()
     """Files of rows for the validation loss and perplexity."""
     n_validation: int | None = Field(None, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pege.dialog import Dialog, Emotion
+from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
 from pege.io import read_rows
 from pege.lexicon import Lexicon, mean_vad
@@ -47,6 +49,18 @@ def read_dialogs(paths: Iterable[str | Path]) -> list[Dialog]:
     if not dialogs:
         raise InputError("no dialogs", where=", ".join(map(str, paths)), fix="name files of rows (docs/rows.md)")
     return dialogs
+
+
+def ready_dialogs(paths: Iterable[str | Path], at_most: int | None, rng: random.Random) -> list[Dialog]:
+    """Read rows, draw at most so many of them, and give those that lack the emotion of u1 that of our classifier.
+
+    Raises:
+        InputError: see `read_dialogs`.
+    """
+    dialogs = read_dialogs(paths)
+    if at_most is not None and at_most < len(dialogs):
+        dialogs = rng.sample(dialogs, at_most)
+    return with_emotions(dialogs, lambda texts: load_emotion_classifier().emotions(texts))
 
 
 def with_emotions(dialogs: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
