@@ -79,7 +79,7 @@ def make_samples(
     tokenizer: Any,
     lexicon: Lexicon,
     *,
-    sides: Literal["agent", "both"] = "agent",
+    sides: Literal["agent", "both", "rest"] = "agent",
     count: Literal["utterances", "turns"] = "utterances",
     emotion_input: bool = True,
     max_length: int = 512,
@@ -93,7 +93,7 @@ def make_samples(
         dialogs: with ``emotion``.
         tokenizer: of the model.
         lexicon: for u, the mean VAD of the first utterance's words; its mean where it has none of them.
-        sides: ``agent``, or ``both`` for a base-chat, which learns all but the first utterance.
+        sides: ``agent``, or ``both`` for a base-chat, which learns all but the first utterance; ``rest`` is the same.
         count: c in utterances, as the paper has it, or in turns of two.
         emotion_input: whether the probabilities stand in the prompt.
         max_length: tokens; a longer sample loses its oldest turns, and is cut at the end only if one turn is longer.
