@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pege.reproduce.claims import holm, judge_claims
+from pege.reproduce.claims import holm, judge_claims, two_level_interval
 from pege.reproduce.config import Claim
 
 
@@ -66,3 +66,19 @@ def test_rows_with_other_seeds_are_compared_by_their_means():
     (found,) = judge_claims({("1", "base"): (claim(), better[:1], worse)})
     assert found.by_seed == ()
     assert found.difference == pytest.approx((better[0] - worse.mean(axis=0)).mean())
+
+
+def test_the_interval_sees_that_seeds_differ():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.01, (2, 3, 100))
+    alike = two_level_interval(noise[0] + 0.1, noise[1])
+    apart = two_level_interval(noise[0] + 0.1 + np.array([[-0.2], [0.0], [0.2]]), noise[1])
+    assert 0.09 < alike[0] < alike[1] < 0.11
+    assert apart[0] < 0 < 0.2 < apart[1]
+
+
+def test_with_one_seed_a_side_the_interval_is_that_of_the_paired_differences():
+    from pege.metrics.interval import mean_interval
+
+    better, worse = sides(0.2, 0.5, n_seeds=1)
+    assert two_level_interval(better, worse) == pytest.approx(mean_interval((better - worse)[0]), abs=0.01)
