@@ -47,8 +47,8 @@ def judge_claims(claims: Mapping[tuple[str, str], tuple[Claim, Values, Values]],
 
     Values of a starter are averaged over the seeds first, so that each counts once; the signs of the differences
     are then permuted. A claim *holds* where corrected p < 0.05, the interval lies above 0 and the difference is at
-    least the effect that counts. It does *not* where the interval lies below that effect, or the difference is the other way round with corrected
-    p < 0.05. Else it is *undecided*.
+    least the effect that counts. It does *not* where the interval lies below that effect, or the difference is the
+    other way round with corrected p < 0.05. Else it is *undecided*.
 
     Args:
         claims: (number, base) -> the claim, and the scores of its better and worse row, (seeds, starters) each.
@@ -68,7 +68,7 @@ def judge_claims(claims: Mapping[tuple[str, str], tuple[Claim, Values, Values]],
 
 
 def two_level_interval(better: Values, worse: Values, *, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of better - worse, drawing the seeds of each side and the starters.
+    """95 % percentile bootstrap interval of the mean of better - worse, drawing each side's seeds, and the starters.
 
     Two seeds of one system differ, and a test over starters alone does not see it. With three seeds this is coarse.
 
@@ -115,4 +115,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def signature(n_claims: int) -> str:
     """Give the string that pins the tests."""
-    return f"claims|test:paired-permutation|unit:starter|over-seeds:mean|interval:seeds+starters|n:{N_RESAMPLES}|holm:{n_claims}|level:{LEVEL}"
+    how = "test:paired-permutation|unit:starter|over-seeds:mean|interval:seeds+starters"
+    return f"claims|{how}|n:{N_RESAMPLES}|holm:{n_claims}|level:{LEVEL}"
