@@ -86,6 +86,16 @@ def test_a_guided_row_decodes_the_other_rows_run_and_has_no_perplexity_of_its_ow
     assert "perplexity/tiny/FT guided/3" not in steps
 
 
+def test_a_preferred_row_trains_the_other_rows_run_further_on_the_corpus(tmp_path):
+    steps = plan(tmp_path, SMALL.replace("like: FT, chat: {guide: 1.0}", "like: FT, prefer: {steps: 3}"))
+    prefer = steps["prefer/tiny/FT guided/3"]
+    assert flag(prefer, "--agent") == "out/runs/tiny/FT/3"
+    assert flag(prefer, "--starters") == "out/corpora/kept/train"
+    assert prefer.needs == ("train/tiny/FT/3", "corpus/kept")
+    assert flag(steps["chat/tiny/FT guided/3"], "--agent") == "out/runs/tiny/FT-guided/3"
+    assert "perplexity/tiny/FT guided/3" in steps
+
+
 def test_an_untrained_row_is_the_base_and_a_random_response_comes_from_its_corpus(tmp_path):
     steps = plan(tmp_path)
     assert flag(steps["chat/tiny/plain/3"], "--agent") == "tiny-model"
@@ -108,6 +118,7 @@ def test_a_changed_field_gives_new_keys_from_there_on_and_nowhere_else(tmp_path)
         ("seeds: [3, 4]", "seeds: []", "seeds"),
         ("n_turns: 2", "n_turn: 2", "n_turn"),
         ("luck: {agent: ", "luck: {like: FT, agent: ", "name one of"),
+        ("like: FT, chat", "like: plain, prefer: {}, chat", "needs like"),
     ],
 )
 def test_a_study_that_does_not_fit_is_one_line(tmp_path, old, new, message):

@@ -43,7 +43,7 @@ def selfchat(
     """
     from pege.agent import agent_name
     from pege.emotion import load_emotion_classifier
-    from pege.selfchat import is_done, load_starters, pick_starters, run_selfchat, settings_of
+    from pege.selfchat import is_done, load_starters, pick_starters, run_selfchat, settings_of, with_emotion
 
     decoding = decoding or Decoding()
     settings = {"starters": starters, **decoding.settings()}
@@ -52,7 +52,6 @@ def selfchat(
     if n_starters is not None:
         rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
     if not is_done(output, settings_of(agent_name(agent), agent_name(user), n_starters=len(rows), **play)):
-        emotions = load_emotion_classifier().emotions([r.texts[0] for r in rows])
-        rows = [r.model_copy(update={"emotion": e}) for r, e in zip(rows, emotions, strict=True)]
+        rows = with_emotion(rows, load_emotion_classifier().emotions)
         run_selfchat(decoding.load(agent), decoding.load(user, "user"), rows, output, **play)
     print(output)

@@ -49,6 +49,7 @@ class Row(BaseModel):
     Attributes:
         train: fields of its training config, over the base's; None for a row that is not trained.
         like: decodes the run of another row, e.g. with ``guide`` among its chat flags.
+        prefer: flags of `pege prefer`: the run of ``like`` is trained further on starters of the base's corpus.
         agent: speaks instead of a run: ``trivial:NAME``; ``trivial:random`` draws from the base's filtered corpus.
         data: the kind of corpus it is trained on.
         chat: flags of `pege selfchat`, over the base's.
@@ -60,6 +61,7 @@ class Row(BaseModel):
     model_config = _STRICT
     train: dict[str, Any] | None = None
     like: str | None = None
+    prefer: dict[str, str | int | float] | None = None
     agent: str | None = None
     data: Literal["filtered", "random"] = "filtered"
     chat: dict[str, str | int | float] = {}
@@ -127,6 +129,8 @@ class Study(BaseModel):
             _known([row.like] if row.like else (), self.rows, f"rows.{name}.like")
             if sum(x is not None for x in (row.train, row.like, row.agent)) > 1:
                 raise ValueError(f"rows.{name}: name one of train, like and agent")
+            if row.prefer is not None and (not row.like or self.rows[row.like].train is None):
+                raise ValueError(f"rows.{name}.prefer: needs like, a row that is trained")
             if row.like and self.rows[row.like].like:
                 raise ValueError(f"rows.{name}.like: {row.like} is itself like another")
         for number, claim in self.claims.items():

@@ -13,7 +13,16 @@ from pege.errors import InputError
 from pege.reproduce.config import Base, Row, Study
 
 #: minutes of a step where a base names none
-_MINUTES = {"corpus": 3.0, "train": 15.0, "chat": 5.0, "respond": 5.0, "perplexity": 1.0, "score": 0.5, "static": 0.5}
+_MINUTES = {
+    "corpus": 3.0,
+    "train": 15.0,
+    "prefer": 20.0,
+    "chat": 5.0,
+    "respond": 5.0,
+    "perplexity": 1.0,
+    "score": 0.5,
+    "static": 0.5,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """``corpus``, ``train``, ``chat``, ``score``, ``respond``, ``static`` or ``perplexity``."""
+        """``corpus``, ``train``, ``prefer``, ``chat``, ``score``, ``respond``, ``static`` or ``perplexity``."""
         return self.name.split("/")[0]
 
     def config_text(self) -> str:
@@ -145,6 +154,10 @@ def _row_steps(place: _Place) -> Iterator[Step]:
         speaker, needs = str(place.folder), (step.name,)
     elif row.like is not None:
         speaker, needs = _run_of(place, row.like)
+        if row.prefer is not None:
+            step = _prefer_step(place, speaker, needs)
+            yield step
+            speaker, needs = str(place.folder), (step.name,)
     elif row.agent is not None:
         speaker, needs = _without_model(place, row.agent)
     yield from _chat_steps(place, speaker, needs)
@@ -183,6 +196,17 @@ def _train_step(place: _Place) -> Step:
         f"train/{place.label}", arguments, place.folder / "done", tuple(dict.fromkeys((corpus, held_out))),
         config=(config, settings), minutes=place.minutes("train"),
     )  # fmt: skip
+
+
+def _prefer_step(place: _Place, speaker: str, needs: tuple[str, ...]) -> Step:
+    corpus, folder = place.corpus("filtered")
+    flags = {
+        "agent": speaker, "user": place.base.user or place.base.model, "starters": folder / "train", "seed": place.seed,
+        "lexicon": f"pege-{place.base.language}", **place.base.chat, **(place.row.prefer or {}),
+    }  # fmt: skip
+    arguments = ("prefer", *_flags(flags), "--output", str(place.folder))
+    name, needs = f"prefer/{place.label}", tuple(dict.fromkeys((*needs, corpus)))
+    return Step(name, arguments, place.folder / "done", needs, minutes=place.minutes("prefer"))
 
 
 def _merged(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,7 +251,7 @@ def _static_steps(place: _Place, speaker: str, needs: tuple[str, ...]) -> Iterat
     static = place.folder / "static.json"
     minutes = _MINUTES["static"]
     yield Step(f"static/{place.label}", arguments, static, (f"respond/{place.label}",), True, minutes=minutes)
-    if place.row.agent is None and place.row.like is None:  # guided, a model has another one
+    if place.row.agent is None and "guide" not in decoding:  # guided, a model has another one
         arguments = ("perplexity", *_flags({"model": speaker, "data": rows, **n}), "--json")
         minutes = place.minutes("perplexity")
         perplexity = place.folder / "perplexity.json"

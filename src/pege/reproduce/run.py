@@ -218,7 +218,7 @@ def _file(name: str) -> str:
 
 def artefacts(step: Step) -> dict[str, str]:
     """Give the sha256 of what a step made: the weights of a run, else its output; by the name of the file."""
-    weights = sorted(step.output.parent.glob("*.safetensors")) if step.kind == "train" else []
+    weights = sorted(step.output.parent.glob("*.safetensors")) if step.kind in ("train", "prefer") else []
     found = {}
     for path in weights or [step.output]:
         with path.open("rb") as file:
