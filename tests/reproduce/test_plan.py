@@ -103,6 +103,16 @@ def test_an_untrained_row_is_the_base_and_a_random_response_comes_from_its_corpu
     assert steps["chat/tiny/luck/3"].needs == ("corpus/kept",)
 
 
+def test_some_bases_may_be_run_alone(tmp_path):
+    text = SMALL.replace("rows:", "  other: {model: m, language: en, corpora: {filtered: any}}\nrows:", 1)
+    text = text.replace("any: {data: random,", "any: {data: random, bases: [tiny],")
+    study = study_of(tmp_path, text)
+    steps = plan_study(study, Path("out"), Path("data"), bases=["other"])
+    assert {s.name.split("/")[1] for s in steps} == {"other", "any"}  # its rows, its corpus
+    with pytest.raises(InputError, match=r"no base 'othre'.*did you mean 'other'"):
+        plan_study(study, Path("out"), Path("data"), bases=["othre"])
+
+
 def test_a_changed_field_gives_new_keys_from_there_on_and_nowhere_else(tmp_path):
     before, after = (step_keys(list(plan(tmp_path, t).values())) for t in (SMALL, SMALL.replace("0.2}", "0.3}")))
     changed = {n for n in before if before[n] != after[n]}

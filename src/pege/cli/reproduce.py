@@ -23,6 +23,7 @@ def reproduce(
     *,
     output: Path = Path("runs/reproduce"),
     data: Path | None = None,
+    base: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     dry_run: bool = False,
     claims: bool = False,
     jobs: Count = 1,
@@ -35,6 +36,7 @@ def reproduce(
         study: table3, table5, another that ships, or a YAML file.
         output: folder of the study; studies with the same rows may share it, and their runs.
         data: where the inputs of its corpora lie; the environment's PEGE_DATA unless named.
+        base: run only these bases' rows; all unless named.
         dry_run: print the steps, what is done and how long the rest takes, and run nothing.
         claims: print the claims as Markdown, and run nothing.
         jobs: steps side by side.
@@ -51,7 +53,7 @@ def reproduce(
     place = data or Path(os.environ.get("PEGE_DATA", "."))
     if not place.is_dir():
         raise InputError("no such folder", where=place, fix="name the data with --data or PEGE_DATA")
-    steps = plan_study(found, output, place)
+    steps = plan_study(found, output, place, bases=base)
     if dry_run:
         print("\n".join(_plan_lines(steps, output)))
         return

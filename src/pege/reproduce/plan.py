@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pege.errors import InputError
+from pege.errors import InputError, did_you_mean
 from pege.reproduce.config import Base, Row, Study
 
 #: minutes of a step where a base names none
@@ -57,20 +57,25 @@ class Step:
         return "" if self.config is None else yaml.safe_dump(dict(self.config[1]), sort_keys=False, allow_unicode=True)
 
 
-def plan_study(study: Study, output: Path, data: Path) -> list[Step]:
+def plan_study(study: Study, output: Path, data: Path, *, bases: Sequence[str] = ()) -> list[Step]:
     """Give the steps of a study, each after those it needs.
 
     Args:
         study: what is run.
         output: the study's folder.
         data: where the inputs of corpora and the lexicons lie.
+        bases: whose rows; all unless named.
 
     Raises:
-        InputError: a row whose data its base has no corpus of.
+        InputError: a base that is not there; a row whose data its base has no corpus of.
     """
-    steps = [_corpus_step(study, name, output, data) for name in _corpora_in_use(study)]
+    for name in bases:
+        if name not in study.bases:
+            raise InputError(f"no base {name!r}", where=study.name, fix=did_you_mean(name, study.bases))
+    chosen = tuple(bases) or tuple(study.bases)
+    steps = [_corpus_step(study, name, output, data) for name in _corpora_in_use(study, chosen)]
     for row in _in_order(study):
-        for base in study.bases_of(row):
+        for base in (b for b in study.bases_of(row) if b in chosen):
             for seed in study.seeds_of(row):
                 steps += _row_steps(_Place(study, row, base, seed, output, data))
     return steps
@@ -81,10 +86,10 @@ def _in_order(study: Study) -> list[str]:
     return sorted(study.rows, key=lambda name: study.rows[name].like is not None)
 
 
-def _corpora_in_use(study: Study) -> list[str]:
-    pairs = ((study.bases[b], study.rows[r].data) for r in study.rows for b in study.bases_of(r))
+def _corpora_in_use(study: Study, bases: Sequence[str]) -> list[str]:
+    pairs = ((study.bases[b], study.rows[r].data) for r in study.rows for b in study.bases_of(r) if b in bases)
     named = [base.corpora[kind] for base, kind in pairs if kind in base.corpora]
-    named += [base.corpora["filtered"] for base in study.bases.values() if "filtered" in base.corpora]
+    named += [study.bases[b].corpora["filtered"] for b in bases if "filtered" in study.bases[b].corpora]
     return list(dict.fromkeys(named))
 
 
