@@ -26,6 +26,7 @@ _COMMANDS = {
     "tokenizer": ("pege.cli.tokenizer:tokenizer", "Train PLATO-2's vocabulary on rows."),
     "train": ("pege.cli.train:train", "Train a model with the PEGE loss or with plain NLL."),
     "prefer": ("pege.cli.prefer:prefer", "Train a run further on self-chats, by preference (DPO)."),
+    "trim": ("pege.cli.trim:trim", "Keep only the tokens of a vocabulary that a corpus uses."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
