@@ -51,8 +51,8 @@ def counts(reports: dict[str, Any]) -> Iterator[str]:
     for reason, _ in reasons.most_common():
         yield f"| `{reason}` | {' | '.join(format(r['dropped'].get(reason, 0), ',') for r in reports.values())} |"
     yield ""
-    yield "`input` is `kept` + all reasons + `quarantined`. While it is built, each step's conversations are checked against"
-    yield "those that the step before it left, and the input, not cut into sessions here, against what was read."
+    yield "`input` is `kept` + all reasons + `quarantined`. While it is built, each step's conversations are checked"
+    yield "against those that the step before it left, and the input, not cut into sessions here, against what was read."
 
 
 def table_2(folder: Path) -> Iterator[str]:
