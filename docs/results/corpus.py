@@ -52,7 +52,7 @@ def counts(reports: dict[str, Any]) -> Iterator[str]:
         yield f"| `{reason}` | {' | '.join(format(r['dropped'].get(reason, 0), ',') for r in reports.values())} |"
     yield ""
     yield "`input` is `kept` + all reasons + `quarantined`. While it is built, each step's conversations are checked"
-    yield "against those that the step before it left, and the input, not cut into sessions here, against what was read."
+    yield "against those that the step before it left, and the input, which is not cut here, against the rows read."
 
 
 def table_2(folder: Path) -> Iterator[str]:

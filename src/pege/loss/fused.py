@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pege.errors import InputError
 from pege.loss.terms import (
     Guidance,
     Number,
@@ -34,7 +35,10 @@ from pege.loss.terms import (
 
 CHUNK_TOKENS = 512  # tokens worked on at once; fewer where they would take more than the next line allows
 CHUNK_NUMBERS = 2**26  # numbers held for a chunk, one per token and vocabulary entry, two with a soft cap: 256 MiB
+FILTERED_TOKENS = 128  # the same where columns are filtered: the fewer tokens, the fewer columns any of them needs
 TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
+
+_WORTH_PICKING = 0.6  # share of a tile's columns
 
 
 def pege_loss(
@@ -54,6 +58,7 @@ def pege_loss(
     softcap: float | None = None,
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
+    filter_eps: float = 0.0,
 ) -> PegeOutput:
     """Give L = L_nll + alpha L_peg - beta L_ner (Eq. 5), each summed over the tokens that count over their number.
 
@@ -74,6 +79,9 @@ def pege_loss(
         ignore_index: label of a position that does not count.
         num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
             data parallelism leave the loss as it is. A divisor below 1 counts as 1.
+        filter_eps: vocabulary columns whose softmax is nowhere above it in a chunk of 128 tokens, and that are no label
+            there, give no gradient; 0 is exact. Loss and terms are exact in any case. On a trained model, whose
+            softmax is peaked, 1e-7 leaves out most columns.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
@@ -84,8 +92,9 @@ def pege_loss(
     like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
     guidance = pege_guidance(user_vad, p_positive, p_negative, n_utterances, period=period, like=like)
     return _guided_loss(
-        hidden, weight, labels, token_vad, guidance, alpha, beta, bias, softcap, ignore_index, num_items_in_batch
-    )
+        hidden, weight, labels, token_vad, guidance, alpha, beta, bias, softcap, ignore_index, num_items_in_batch,
+        filter_eps,
+    )  # fmt: skip
 
 
 def target_loss(
@@ -104,6 +113,7 @@ def target_loss(
     softcap: float | None = None,
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
+    filter_eps: float = 0.0,
 ) -> PegeOutput:
     """Give PEGE-target, L = L_nll + alpha L_target (design sec. 4; ours, not the paper's).
 
@@ -124,6 +134,7 @@ def target_loss(
         softcap: as above.
         ignore_index: as above.
         num_items_in_batch: as above.
+        filter_eps: as above.
 
     Returns:
         As `pege_loss`; ``peg`` is L_target, ``ner`` is 0, ``ed`` the distance from the target.
@@ -131,8 +142,9 @@ def target_loss(
     like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
     guidance = target_guidance(user_vad, positive_vad, p_positive, n_utterances, period=period, like=like)
     return _guided_loss(
-        hidden, weight, labels, token_vad, guidance, alpha, 0.0, bias, softcap, ignore_index, num_items_in_batch
-    )
+        hidden, weight, labels, token_vad, guidance, alpha, 0.0, bias, softcap, ignore_index, num_items_in_batch,
+        filter_eps,
+    )  # fmt: skip
 
 
 def _work_dtype(hidden: Tensor) -> torch.dtype:
@@ -151,6 +163,7 @@ class _Job:
     softcap: float | None
     n_items: Tensor
     wants_gradient: bool
+    filter_eps: float
 
 
 def _guided_loss(
@@ -165,7 +178,10 @@ def _guided_loss(
     softcap: float | None,
     ignore_index: int,
     num_items_in_batch: Number | None,
+    filter_eps: float,
 ) -> PegeOutput:
+    if not 0 <= filter_eps < 1:
+        raise InputError(f"filter_eps is {filter_eps}", fix="a probability below 1; 0 is exact")
     check_shapes(hidden, weight, labels, token_vad, bias)
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     dtype = _work_dtype(hidden)
@@ -180,6 +196,7 @@ def _guided_loss(
         softcap=softcap,
         n_items=divisor(counted.numel(), num_items_in_batch, table),
         wants_gradient=trained and torch.is_grad_enabled(),
+        filter_eps=filter_eps,
     )
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
@@ -203,7 +220,8 @@ class _GuidedLoss(torch.autograd.Function):
         distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
         sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
         n_numbers = weight.shape[0] * (1 if job.softcap is None else 2)  # held per token: exponentials, slopes
-        n_rows = max(1, min(CHUNK_TOKENS, CHUNK_NUMBERS // n_numbers))
+        n_wanted = FILTERED_TOKENS if job.filter_eps else CHUNK_TOKENS
+        n_rows = max(1, min(n_wanted, CHUNK_NUMBERS // n_numbers))
         for start in range(0, hidden.shape[0], n_rows):
             rows = slice(start, start + n_rows)
             sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
@@ -314,15 +332,34 @@ def _second_pass(
     factors = torch.cat((constant, g), dim=1) / (chunk.normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
     factors = factors.to(job.table.dtype)
     for k, tile in enumerate(_tiles(weight.shape[0])):
-        gradient = chunk.exponentials[k]
+        gradient, slope = chunk.exponentials[k], chunk.slopes[k]
         chunk.exponentials[k] = gradient.new_empty(0)  # freed as the pass goes on
-        gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[tile].T)  # (C, 4) @ (4, tile)
         inside = ((labels >= tile.start) & (labels < tile.stop)).nonzero().squeeze(1)
-        gradient[inside, labels[inside] - tile.start] -= 1 / job.n_items
-        slope = chunk.slopes[k]
+        local = labels[inside] - tile.start
+        columns: Tensor | slice = tile
+        if job.filter_eps:
+            active = _active(gradient, job.filter_eps * chunk.normalizer / chunk.rescale[:, k], local)
+            if active is not None:
+                gradient = gradient[:, active]
+                slope = None if slope is None else slope[:, active]
+                local = torch.searchsorted(active, local)
+                columns = active + tile.start
+        gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[columns].T)  # (C, 4) @ (4, columns)
+        gradient[inside, local] -= 1 / job.n_items
         if slope is not None:
             gradient.mul_(slope)
-        _add_gradients(gradient, hidden, weight, gradients, rows, tile)
+        _add_gradients(gradient, hidden, weight, gradients, rows, columns)
+
+
+def _active(exponentials: Tensor, bound: Tensor, labels: Tensor) -> Tensor | None:
+    """Give the columns of a tile with an exponential above its row's bound, or with a label, in order.
+
+    None where they are so many that picking them out costs more than the product with all.
+    """
+    is_active = (exponentials > bound.to(exponentials.dtype)[:, None]).any(dim=0)  # (tile,)
+    is_active[labels] = True
+    found = is_active.nonzero().squeeze(1)
+    return found if found.numel() <= exponentials.shape[1] * _WORTH_PICKING else None
 
 
 def _tile_logits(
@@ -339,19 +376,19 @@ def _tile_logits(
 
 
 def _add_gradients(
-    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, tile: slice
+    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, columns: slice | Tensor
 ) -> None:
-    """Add what one tile of logits gives: gradient (C, tile), hidden (C, H), weight (V, H)."""
+    """Add what a tile of logits, or its active columns, give: gradient (C, n), hidden (C, H), weight (V, H)."""
     low = gradient.to(hidden.dtype)
     if gradients.hidden is not None:
         if hidden.dtype == gradient.dtype:
-            gradients.hidden[rows].addmm_(low, weight[tile].to(hidden.dtype))  # (C, tile) @ (tile, H)
+            gradients.hidden[rows].addmm_(low, weight[columns].to(hidden.dtype))  # (C, n) @ (n, H)
         else:
-            gradients.hidden[rows] += low @ weight[tile].to(hidden.dtype)
+            gradients.hidden[rows] += low @ weight[columns].to(hidden.dtype)
     if gradients.weight is not None:
-        if hidden.dtype == gradient.dtype:
-            gradients.weight[tile].addmm_(low.T, hidden)  # (tile, C) @ (C, H)
+        if isinstance(columns, slice) and hidden.dtype == gradient.dtype:
+            gradients.weight[columns].addmm_(low.T, hidden)  # (n, C) @ (C, H)
         else:
-            gradients.weight[tile] += low.T @ hidden
+            gradients.weight[columns] += (low.T @ hidden).to(gradients.weight.dtype)  # active columns occur once
     if gradients.bias is not None:
-        gradients.bias[tile] += gradient.sum(0)
+        gradients.bias[columns] += gradient.sum(0)
