@@ -80,8 +80,8 @@ def pege_loss(
         num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
             data parallelism leave the loss as it is. A divisor below 1 counts as 1.
         filter_eps: vocabulary columns whose softmax is nowhere above it in a chunk of 128 tokens, and that are no label
-            there, give no gradient; 0 is exact. Loss and terms are exact in any case. On a trained model, whose
-            softmax is peaked, 1e-7 leaves out most columns.
+            there, give no gradient; 0 is exact. Loss and terms are exact in any case. For very large vocabularies: of
+            the 49k columns of SmolLM2 hardly any lies below 1e-7 throughout a chunk, and the filter only costs.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
