@@ -195,7 +195,9 @@ class PlainRules:
         self.config, self.refusals = config, refusals(limits.get("max_chars", 1024))
         if [step["rule"] for step in config.cleaning][len(REWRITES) :] != list(self.refusals):
             raise ValueError("the peers know the default list of cleaning only")
-        self.topics = {name: _compiled(pattern) for name, pattern in load_topics(config.topics).patterns.items()}
+        topics = load_topics(config.topics)
+        self.topics = {name: _compiled(pattern) for name, pattern in topics.patterns.items()}
+        self.unless = _compiled(topics.unless or "$^")
 
     def clean(self, dialogs: Sequence[Texts]) -> list[tuple[Texts, str | None]]:
         """Give each dialog's utterances rewritten, and why it is dropped, if it is."""
@@ -224,7 +226,7 @@ class PlainRules:
         return [self._cheap(texts) for texts in dialogs]
 
     def _cheap(self, texts: Texts) -> str | None:
-        if any(p.search(t) for t in texts for p in self.topics.values()):
+        if any(p.search(t) and not self.unless.search(t) for t in texts for p in self.topics.values()):
             return "topic"
         if reason := next((r for t in texts if (r := contact_of(t))), None):
             return reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.resources
 import json
 import os
 from pathlib import Path
@@ -92,6 +93,40 @@ def test_the_wider_net_loses_nothing():
         None,
         None,
     ]
+
+
+def test_a_text_that_says_a_feeling_has_no_topic(tmp_path):
+    texts = pa.array(["Room for rent, and I feel so ashamed of leaving", "主卧出租，我很难过", "Room for rent"])
+    assert topic_of(texts).to_pylist() == [None, None, "renting"]
+    (tmp_path / "t.yaml").write_text("unless: {}")
+    assert topic_of(texts, load_topics(tmp_path / "t.yaml")).to_pylist() == ["renting"] * 3
+    (tmp_path / "t.yaml").write_text("unless: {en: [gloomy]}")
+    texts = pa.array(["A gloomy room for rent", "主卧出租，我很难过"])
+    assert topic_of(texts, load_topics(tmp_path / "t.yaml")).to_pylist() == [None, None]
+
+
+def test_a_price_may_stand_at_either_end_of_an_english_phrase(tmp_path):
+    (tmp_path / "t.yaml").write_text("unless: {}\nprice: {en: ['[$£] ?[0-9]+', 'only:']}")
+    texts = pa.array(["it is $300", "a$300", "only: this", "lonely: this"])
+    assert topic_of(texts, load_topics(tmp_path / "t.yaml")).to_pylist() == ["price", "price", "price", None]
+
+
+def _posts(lang):
+    source = importlib.resources.files("pege") / "assets" / "corpus" / f"topics.{lang}.jsonl"
+    return [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_posts_are_found_as_the_docs_say_and_hardly_any_feeling(lang):
+    posts = _posts(lang)
+    is_hit = topic_of(pa.array([p["text"] for p in posts])).is_valid().to_pylist()
+    deals, feelings = (
+        [hit for hit, p in zip(is_hit, posts, strict=True) if p["on_topic"] == on_topic] for on_topic in (True, False)
+    )
+    assert len(deals) == len(feelings) == 154
+    assert sum(deals) >= 0.3 * len(deals)
+    assert sum(feelings) <= 2
+    assert {p["topic"] for p in posts} == set(load_topics().patterns)
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])

@@ -19,6 +19,7 @@ from pege.errors import InputError, did_you_mean
 from pege.io import read_json, read_yaml
 
 _LANGUAGES = ("en", "zh")
+_UNLESS = "unless"  # the entry beside the topics
 _COUNTED = re.compile(r"(?:\.|\[\^[^\]]*\])\{\d+,\d+\}")  # .{0,30}
 _MAX_PATTERN = 3_000  # characters; RE2 runs a few moderate patterns faster than one that outgrows its memory
 
@@ -29,9 +30,11 @@ class Topics:
 
     Attributes:
         patterns: topic -> a regular expression (RE2) that finds any of its phrases.
+        unless: a text in which this one finds anything has no topic: it says a feeling; None for none.
     """
 
     patterns: dict[str, str]
+    unless: str | None = None
 
     @functools.cached_property
     def screens(self) -> list[str]:
@@ -68,6 +71,9 @@ def topic_of(texts: pa.StringArray, topics: Topics | None = None) -> pa.StringAr
     for k, pattern in enumerate(topics.patterns.values()):
         hits = places[pc.match_substring_regex(some, pattern).to_numpy(zero_copy_only=False)]
         found[hits] = np.minimum(found[hits], k)
+    if topics.unless and len(some):
+        spares = pc.match_substring_regex(some, topics.unless).to_numpy(zero_copy_only=False)
+        found[places[spares]] = len(topics.patterns)
     return names.take(pa.array(found))
 
 
@@ -76,7 +82,8 @@ def load_topics(path: Path | str | None = None) -> Topics:
 
     Args:
         path: YAML or JSON, ``{topic: {en: [phrase, ...], zh: [...]}}``. Phrases of a topic of ours are added to it; an
-            empty topic (``renting: {}``) takes ours away.
+            empty topic (``renting: {}``) takes ours away. ``unless`` is no topic: a text with one of its phrases has
+            none.
 
     Raises:
         InputError: no such file, another shape, a phrase that is no regular expression.
@@ -128,11 +135,17 @@ def _checked(value: Any, where: Path) -> Phrases:
 def _compile(phrases: Phrases, where: object) -> Topics:
     patterns = {}
     for topic, entry in phrases.items():
-        english = [_checked_phrase(p.replace(" ", r"\s+"), topic, where) for p in entry.get("en", ())]
+        english = [_checked_phrase(_spaced(p), topic, where) for p in entry.get("en", ())]
         chinese = [_checked_phrase(p, topic, where) for p in entry.get("zh", ())]
-        parts = [rf"\b(?:{'|'.join(english)})\b"] * bool(english) + chinese
+        parts = [rf"(?:^|\b|\W)(?:{'|'.join(english)})(?:\b|\W|$)"] * bool(english) + chinese
         patterns[topic] = f"(?i:{'|'.join(parts)})"
-    return Topics(patterns)
+    unless = patterns.pop(_UNLESS, None)
+    return Topics(patterns, unless)
+
+
+def _spaced(phrase: str) -> str:
+    """A space is any white space, one or more; `` ?`` none or more."""
+    return phrase.replace(" ?", r"\s*").replace(" ", r"\s+")
 
 
 def _checked_phrase(phrase: str, topic: str, where: object) -> str:
