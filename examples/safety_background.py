@@ -3,7 +3,7 @@
     pip install chitchat_dataset==0.9.0                                  # MIT
     python examples/safety_background.py ../shared/data/dialogs OUTPUT.tsv.gz
 
-English: 6,000 utterances of chitchat_dataset (MIT); Chinese: 5,000 of SMILECHAT's users (CC0), 2,000 of CPED (Apache-2.0).
+English: 16,000 utterances of chitchat_dataset (MIT); Chinese: 10,000 of SMILECHAT's users (CC0), 2,000 of CPED (Apache-2.0).
 Those that the list of phrases finds are left out. Nothing of it enters the repository.
 """
 
@@ -43,8 +43,8 @@ def chosen(texts: Iterator[str], n: int, rng: random.Random) -> list[str]:
 
 def main(dialogs: str, output: str) -> None:
     rng = random.Random(0)
-    lines = chosen(chitchat(), 6_000, rng)
-    lines += chosen(users(Path(dialogs) / "smilechat.zh.jsonl.gz"), 5_000, rng)
+    lines = chosen(chitchat(), 16_000, rng)
+    lines += chosen(users(Path(dialogs) / "smilechat.zh.jsonl.gz"), 10_000, rng)
     lines += chosen(users(Path(dialogs) / "cped.zh.jsonl.gz"), 2_000, rng)
     with gzip.open(output, "wt", encoding="utf-8") as out:
         out.write("label\ttext\n" + "".join(f"none\t{t}\n" for t in lines))
