@@ -55,7 +55,9 @@ def chinese(file: Path) -> tuple[list[str], np.ndarray]:
     joint = sp.csr_matrix((np.array(list(pairs.values()), dtype=float), (rows, columns)), shape=(len(words),) * 2)
     joint = (joint + joint.T).tocoo()
     shares = np.asarray(joint.sum(axis=1)).ravel() ** 0.75
-    information = np.log(joint.data * joint.sum() / (shares[joint.row] * shares[joint.col]) * shares.sum() ** 2 / joint.sum() ** 2)
+    information = np.log(
+        joint.data * joint.sum() / (shares[joint.row] * shares[joint.col]) * shares.sum() ** 2 / joint.sum() ** 2
+    )
     kept = information > 0
     table = sp.csr_matrix((information[kept], (joint.row[kept], joint.col[kept])), shape=joint.shape)
     left, scales, _ = svds(table, k=SIZE, random_state=0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pege.agent.agent import Agent
-from pege.agent.guarded import GuardedAgent, crisis_help
+from pege.agent.guarded import Alert, Guard, GuardedAgent
 from pege.dialog import Role
 from pege.errors import InputError
 
-__all__ = ["Agent", "GuardedAgent", "agent_name", "crisis_help", "load_agent"]
+__all__ = ["Agent", "Alert", "Guard", "GuardedAgent", "agent_name", "load_agent"]
 
 
 def load_agent(

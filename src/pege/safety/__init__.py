@@ -3,8 +3,9 @@
 Recall first; docs/safety.md says what it misses. A hit is never answered by a model.
 """
 
-from pege.safety.check import KINDS, Crisis, Judgement, Kind, check_crisis, check_dialog, judge
+from pege.safety.check import Crisis, Judgement, check_crisis, check_dialog, check_phrases, judge
 from pege.safety.help import help_for, help_text
+from pege.safety.phrases import KINDS, Kind
 
 __all__ = [
     "KINDS",
@@ -13,6 +14,7 @@ __all__ = [
     "Kind",
     "check_crisis",
     "check_dialog",
+    "check_phrases",
     "help_for",
     "help_text",
     "judge",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pege.safety.classifier import LABELS, CrisisClassifier, features_of, load_classifier
+from pege.safety.classifier import CrisisClassifier, features_of, load_classifier
 from pege.safety.normalize import forms, plain
 from pege.safety.phrases import KINDS, Kind, find_phrase, without_idioms
 
@@ -64,9 +64,16 @@ def check_dialog(user_utterances: Sequence[str]) -> Crisis | None:
         if crisis := check_crisis(text):
             return crisis
     for first, second in zip(user_utterances, user_utterances[1:], strict=False):
-        for form in forms(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
-            if phrase := find_phrase(without_idioms(form)):
-                return Crisis(phrase[0], 1.0)
+        if crisis := check_phrases(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
+            return crisis
+    return None
+
+
+def check_phrases(text: str) -> Crisis | None:
+    """Give the hit of the list of phrases alone; the classifier is not asked."""
+    for form in forms(text):
+        if phrase := find_phrase(without_idioms(form)):
+            return Crisis(phrase[0], 1.0)
     return None
 
 
@@ -91,9 +98,8 @@ def _pieces(text: str) -> Iterator[str]:
         if plain(text):
             yield text
         return
-    sentences = [s[k : k + _MAX_PIECE] for s in _SENTENCE_END.split(text) if s.strip() for k in range(0, len(s), _MAX_PIECE)]
+    sentences = [
+        s[k : k + _MAX_PIECE] for s in _SENTENCE_END.split(text) if s.strip() for k in range(0, len(s), _MAX_PIECE)
+    ]
     for k, sentence in enumerate(sentences):
         yield " ".join((sentence, *sentences[k + 1 : k + 2]))
-
-
-__all__ = ["KINDS", "LABELS", "Crisis", "Judgement", "Kind", "check_crisis", "check_dialog", "judge"]
