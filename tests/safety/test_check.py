@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pege.emotion import read_labelled
-
 from pege.errors import InputError
 from pege.safety import check_crisis, check_dialog, check_phrases, help_for, help_text
 from pege.safety.classifier import LABELS, load_classifier

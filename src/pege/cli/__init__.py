@@ -27,6 +27,7 @@ _COMMANDS = {
     "train": ("pege.cli.train:train", "Train a model with the PEGE loss or with plain NLL."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
+    "serve": ("pege.cli.serve:serve", "Serve an agent as an OpenAI-compatible API, behind the safety path."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
     "respond": ("pege.cli.respond:respond", "Respond to the contexts of real dialogs, for BLEU."),
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
