@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pege.agent.agent import Agent
+from pege.agent.agent import Agent, StreamingAgent
 from pege.agent.guarded import Alert, Guard, GuardedAgent
 from pege.dialog import Role
 from pege.errors import InputError
 
-__all__ = ["Agent", "Alert", "Guard", "GuardedAgent", "agent_name", "load_agent"]
+__all__ = ["Agent", "Alert", "Guard", "GuardedAgent", "StreamingAgent", "agent_name", "load_agent"]
 
 
 def load_agent(
@@ -21,7 +21,7 @@ def load_agent(
     api_key: str | None = None,
     keep_cache: bool = False,
     emotion_input: bool = False,
-) -> Agent:
+) -> StreamingAgent:
     """Load an agent by what a person writes: a run, ``base``, a hub name, or ``http://HOST:PORT/v1#MODEL``.
 
     ``keep_cache`` lets a local model read only what is new of the dialogs that it was called with a turn before.

@@ -1,6 +1,6 @@
-"""Safety: the crisis check that runs before any model, and the fixed text it answers with. No model library is imported.
+"""Safety: the crisis check that runs before any model, and the fixed text it answers with.
 
-Recall first; docs/safety.md says what it misses. A hit is never answered by a model.
+No model library is imported. Recall first; docs/safety.md says what it misses. A hit is never answered by a model.
 """
 
 from pege.safety.check import Crisis, Judgement, check_crisis, check_dialog, check_phrases, judge

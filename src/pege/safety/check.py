@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def check_dialog(user_utterances: Sequence[str]) -> Crisis | None:
     for text in user_utterances:
         if crisis := check_crisis(text):
             return crisis
-    for first, second in zip(user_utterances, user_utterances[1:], strict=False):
+    for first, second in itertools.pairwise(user_utterances):
         if crisis := check_phrases(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
             return crisis
     return None

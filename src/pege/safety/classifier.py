@@ -1,4 +1,4 @@
-"""The crisis classifier: a linear model on words, concepts and word vectors. numpy only; its weights are safetensors."""
+"""The crisis classifier: a linear model on words, concepts and word vectors. numpy only, weights as safetensors."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pege.io import write_atomic
 from pege.safety.check import judge
 from pege.safety.classifier import LABELS, N_BUCKETS, dense_row, features_of
 from pege.safety.normalize import forms
-from pege.safety.phrases import KINDS, find_phrase, without_idioms
+from pege.safety.phrases import KINDS, Kind, find_phrase, without_idioms
 from pege.words import guess_language
 
 Array = NDArray[np.float64]
@@ -88,7 +88,7 @@ def train_classifier(
     }
 
 
-def _matrix(texts: Sequence[str]) -> tuple[Any, list[str | None]]:
+def _matrix(texts: Sequence[str]) -> tuple[Any, list[Kind | None]]:
     """Features (N, N_BUCKETS + D + 3), and the kind that the list of phrases finds in each text."""
     import scipy.sparse as sp
 
@@ -106,7 +106,7 @@ def _matrix(texts: Sequence[str]) -> tuple[Any, list[str | None]]:
     rows = np.repeat(np.arange(len(texts)), lengths)
     weights = np.repeat(1 / np.sqrt(np.maximum(1, lengths)), lengths)
     hashed = sp.csr_matrix((weights, (rows, np.concatenate(columns))), shape=(len(texts), N_BUCKETS))
-    return sp.hstack([hashed, np.array(dense)]).tocsr(), phrases
+    return sp.hstack([hashed, sp.csr_matrix(np.array(dense))]).tocsr(), phrases
 
 
 def _save(output: Path, weights: Array, bias: Array, threshold: float) -> None:

@@ -29,7 +29,7 @@ _POLL_S = 0.1  # between looks whether the client is still there
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error in the form of the OpenAI API."""
 
     def __init__(self, status: int, message: str, *, retry_s: int | None = None) -> None:
@@ -70,8 +70,8 @@ def make_app(
 
     app = FastAPI(title="pege", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, e: Refused) -> JSONResponse:
+    @app.exception_handler(RefusedError)
+    async def refused(_: Request, e: RefusedError) -> JSONResponse:
         metrics.requests.labels(str(e.status)).inc()
         headers = dict(_HEADERS) | ({} if e.retry_s is None else {"Retry-After": str(e.retry_s)})
         kind = "server_error" if e.status >= 500 else "invalid_request_error"
@@ -82,13 +82,13 @@ def make_app(
         if config.key_hashes:
             found = config.key_of(request.headers.get("authorization", ""))
             if found is None:
-                raise Refused(401, "no valid API key")
+                raise RefusedError(401, "no valid API key")
             key = found
         times, now = asked[key], time.monotonic()
         while times and times[0] <= now - 60:
             times.popleft()
         if len(times) >= config.requests_per_minute:
-            raise Refused(429, "too many requests of this key", retry_s=max(1, int(times[0] + 60 - now)))
+            raise RefusedError(429, "too many requests of this key", retry_s=max(1, int(times[0] + 60 - now)))
         times.append(now)
 
     @app.get("/healthz")
@@ -124,16 +124,16 @@ def make_app(
             while not work.done():
                 await asyncio.wait([work], timeout=_POLL_S)
                 if not work.done() and await request.is_disconnected():
-                    raise Refused(499, "the client went away")
+                    raise RefusedError(499, "the client went away")
             return work.result(), False
         except QueueFullError as e:
-            raise Refused(429, "the queue is full", retry_s=1) from e
+            raise RefusedError(429, "the queue is full", retry_s=1) from e
         except TimeoutError as e:
-            raise Refused(504, "the response took too long") from e
-        except Refused:
+            raise RefusedError(504, "the response took too long") from e
+        except RefusedError:
             raise
         except Exception as e:
-            raise Refused(500, "the model failed on this request") from e
+            raise RefusedError(500, "the model failed on this request") from e
         finally:
             work.cancel()
 
@@ -149,7 +149,7 @@ def make_app(
         try:
             context = context_of(wanted.messages)
         except InputError as e:
-            raise Refused(400, str(e)) from e
+            raise RefusedError(400, str(e)) from e
         if emotions is not None:
             first = context.utterances[0].content
             context = context.model_copy(update={"emotion": (await asyncio.to_thread(emotions, [first]))[0]})
@@ -172,13 +172,13 @@ async def _read(request: Request, config: ServerConfig) -> ChatRequest:
     async for piece in request.stream():
         raw += piece
         if len(raw) > config.max_body_bytes:
-            raise Refused(413, f"the body is longer than {config.max_body_bytes} bytes")
+            raise RefusedError(413, f"the body is longer than {config.max_body_bytes} bytes")
     try:
         wanted = ChatRequest.model_validate_json(bytes(raw))
     except ValidationError as e:
-        raise Refused(400, why_invalid(e)) from e
+        raise RefusedError(400, why_invalid(e)) from e
     if len(wanted.messages) > config.max_messages:
-        raise Refused(400, f"more than {config.max_messages} messages")
+        raise RefusedError(400, f"more than {config.max_messages} messages")
     return wanted
 
 

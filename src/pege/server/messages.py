@@ -35,7 +35,7 @@ class Message(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A request for a response. Settings of sampling are the run's own: those of a request are accepted and not used."""
+    """A request for a response. Settings of sampling are the run's own: those of a request are not used."""
 
     model_config = ConfigDict(extra="ignore")
     model: str = Field(max_length=200)
@@ -56,10 +56,8 @@ def context_of(messages: list[Message]) -> Context:
         if message.role not in ("user", "assistant") or not message.text.strip():
             continue
         role: Role = "user" if message.role == "user" else "assistant"
-        if said and said[-1].role == role:
-            text = f"{said.pop().content}\n{message.text}"
-        else:
-            text = message.text
+        is_more = bool(said) and said[-1].role == role
+        text = f"{said.pop().content}\n{message.text}" if is_more else message.text
         if len(text) > MAX_UTTERANCE_CHARS:
             raise InputError("an utterance is too long", where="messages", fix=f"{MAX_UTTERANCE_CHARS} characters")
         said.append(Utterance(role=role, content=text))
