@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 import threading
 import time
 
@@ -188,6 +189,17 @@ def test_without_keys_only_loopback_is_bound():
     with pytest.raises(InputError, match="loopback only"):
         ServerConfig(host="0.0.0.0").check_bind()
     ServerConfig(host="0.0.0.0", key_hashes=("a" * 64,)).check_bind()
+
+
+def test_an_alert_command_is_told_the_kind_and_no_text(tmp_path):
+    script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(' '.join(sys.argv[2:]))"
+    config = ServerConfig(alert_command=(sys.executable, "-c", script, str(tmp_path / "told")))
+    guarded = GuardedAgent(Echo(), alert=config.alert)
+    guarded.respond([context_of([Message(role="user", content="I want to kill myself")])])
+    end = time.monotonic() + 20
+    while not ((tmp_path / "told").exists() and (tmp_path / "told").read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert (tmp_path / "told").read_text() == "self-harm"
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def serve(run: str, /, *, config: Annotated[ServerConfig | None, Parameter(name=
     from pege.safety import check_crisis
 
     check_crisis("")  # a classifier that cannot be loaded is told now, not at the first request
-    agent = GuardedAgent(load_agent(run))
+    agent = GuardedAgent(load_agent(run), alert=config.alert)
     classifier = load_emotion_classifier()
     app = make_app(agent, config, emotions=classifier.emotions)
     uvicorn.run(

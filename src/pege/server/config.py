@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import subprocess
+import threading
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +29,8 @@ class ServerConfig(BaseModel):
         max_messages: of a request.
         max_tokens: of a response, whatever a request asks for.
         key_hashes: sha256 of each API key, 64 hex digits.
+        alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
+            given no text of the person's.
         requests_per_minute: of each key, or of all where there are no keys.
     """
 
@@ -40,6 +44,7 @@ class ServerConfig(BaseModel):
     max_messages: int = Field(default=200, ge=1, le=10_000)
     max_tokens: int = Field(default=256, ge=1, le=4096)
     key_hashes: tuple[_Hash, ...] = ()
+    alert_command: tuple[str, ...] = ()
     requests_per_minute: int = Field(default=600, ge=1)
 
     def check_bind(self) -> None:
@@ -52,6 +57,12 @@ class ServerConfig(BaseModel):
             raise InputError(
                 "without keys the server binds to loopback only", where=f"--host {self.host}", fix="give --key_hashes"
             )
+
+    def alert(self, kind: str) -> None:
+        """Run the alert command, without waiting for its end."""
+        if self.alert_command:
+            call = [*self.alert_command, kind]
+            threading.Thread(target=subprocess.run, args=(call,), kwargs={"timeout": 60}, daemon=True).start()
 
     def key_of(self, authorization: str) -> str | None:
         """Give the hash of the key in an Authorization header where it is one of ours, else None."""
