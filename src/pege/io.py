@@ -32,6 +32,15 @@ _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 ROW_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
+def text_lines(source: IO[bytes], *, max_bytes: int = 64_000) -> Iterator[str]:
+    """Give lines of any length and any bytes; what is no UTF-8 becomes U+FFFD, what is over the limit is skipped."""
+    while raw := source.readline(max_bytes):
+        rest = raw
+        while rest and not rest.endswith(b"\n"):
+            rest = source.readline(max_bytes)
+        yield raw.decode("utf-8", errors="replace").rstrip("\r\n")
+
+
 # ---- writing: a temporary name in the same folder, then a rename
 
 

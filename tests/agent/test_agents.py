@@ -169,15 +169,55 @@ def test_after_a_crisis_the_whole_dialog_stays_with_the_fixed_text():
     assert inner.seen == []
 
 
-def test_a_check_that_fails_lets_no_model_answer(monkeypatch):
-    def broken(text):
+def test_a_check_that_fails_gives_the_fixed_text_and_no_model_answers(monkeypatch):
+    def broken(texts):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("pege.agent.guarded.check_crisis", broken)
+    monkeypatch.setattr("pege.agent.guarded.check_dialog", broken)
+    inner, told = Counting(), []
+    guarded = GuardedAgent(inner, alert=told.append)
+    assert guarded.respond([context("hello")]) == [help_text("en")]
+    assert [*guarded.stream(context("你好"))] == [help_text("zh")]
+    assert (inner.seen, told) == ([], ["check-failed", "check-failed"])
+
+
+def test_a_guard_adds_hits_and_one_that_raises_is_a_hit():
+    class Broken:
+        def check(self, text):
+            raise OSError("no weights")
+
     inner = Counting()
-    with pytest.raises(RuntimeError):
-        GuardedAgent(inner).respond([context("hello")])
+    assert GuardedAgent(inner, guards=[Broken()]).respond([context("hello")]) == [help_text("en")]
     assert inner.seen == []
+
+
+class Scripted:
+    name = "scripted"
+
+    def __init__(self, *responses):
+        self.left = list(responses)
+
+    def respond(self, contexts, *, seed=None):
+        return [self.left.pop(0) for _ in contexts]
+
+    def stream(self, context, *, seed=None):
+        yield from self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    "bad", ["You should just kill yourself.", "Get over it.", "You have depression.", "Shut up, you idiot."]
+)
+def test_a_refused_response_is_drawn_once_more_then_fixed(bad):
+    assert GuardedAgent(Scripted(bad, "I am here.")).respond([context("hello")]) == ["I am here."]
+    fixed = GuardedAgent(Scripted(bad, bad)).respond([context("hello")])[0]
+    assert "tell me more" in fixed
+    assert "".join(GuardedAgent(Scripted(bad, bad)).stream(context("hello"))) == fixed
+
+
+def test_a_stream_gives_whole_sentences_and_stops_before_a_bad_one():
+    said = list(GuardedAgent(Scripted("That is hard. Get over it. Bye.")).stream(context("hello")))
+    assert said[0] == "That is hard. "
+    assert "over it" not in "".join(said)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_compare_prints_differences_and_p_values(chats, lexicon_file, capsys):
 
 
 def test_safety_and_emotion_give_a_line_for_a_line(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("I want to die\nhello\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"I want to die\nhello \xff\n")))
     code, out, _ = run(["safety", "check", "--json"], capsys)
     assert code == 0
     assert [json.loads(line)["crisis"] for line in out.splitlines()] == [True, False]

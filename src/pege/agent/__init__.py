@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pege.agent.agent import Agent
-from pege.agent.guarded import GuardedAgent, crisis_help
+from pege.agent.agent import Agent, StreamingAgent
+from pege.agent.guarded import Alert, Guard, GuardedAgent
 from pege.dialog import Role
 from pege.errors import InputError
 
 if TYPE_CHECKING:
     from pege.agent.guided import Guide
 
-__all__ = ["Agent", "GuardedAgent", "agent_name", "crisis_help", "load_agent"]
+__all__ = ["Agent", "Alert", "Guard", "GuardedAgent", "StreamingAgent", "agent_name", "load_agent"]
 
 
 def load_agent(
@@ -25,7 +25,7 @@ def load_agent(
     keep_cache: bool = False,
     emotion_input: bool = False,
     guide: Guide | None = None,
-) -> Agent:
+) -> StreamingAgent:
     """Load an agent by what a person writes: a run, ``base``, a hub name, or ``http://HOST:PORT/v1#MODEL``.
 
     ``trivial:NAME`` is an agent without a model (`pege.agent.trivial`). ``guide`` guides a local model's decoding.

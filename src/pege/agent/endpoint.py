@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -63,6 +63,28 @@ class EndpointAgent:
         """
         with ThreadPoolExecutor(self.n_parallel) as pool:
             return list(pool.map(lambda c: self._one(c, seed), contexts))
+
+    def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
+        """Give the response to one context in pieces, as the endpoint sends them.
+
+        Raises:
+            InputError: the endpoint cannot be reached or refuses.
+        """
+        from openai import OpenAIError
+
+        try:
+            with self.client.chat.completions.create(
+                model=self.model,
+                messages=self._messages(context),
+                seed=seed,
+                stream=True,
+                extra_body=self.generation,
+            ) as chunks:
+                for chunk in chunks:
+                    if chunk.choices and chunk.choices[0].delta.content:
+                        yield chunk.choices[0].delta.content
+        except OpenAIError as e:
+            raise InputError(f"no answer ({type(e).__name__})", where=self.name, fix="is the server up?") from e
 
     def _one(self, context: Context, seed: int | None) -> str:
         from openai import OpenAIError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class TrivialAgent:
         """Give one response per context."""
         rng = np.random.default_rng(seed)
         return [self._respond_to(guess_language(c.utterances[0].content), c, rng) for c in contexts]
+
+    def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
+        """Give the response to one context, in one piece."""
+        yield self.respond([context], seed=seed)[0]
 
 
 def load_trivial_agent(spec: str) -> TrivialAgent:

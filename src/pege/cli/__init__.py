@@ -29,6 +29,7 @@ _COMMANDS = {
     "trim": ("pege.cli.trim:trim", "Keep only the tokens of a vocabulary that a corpus uses."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
+    "serve": ("pege.cli.serve:serve", "Serve an agent as an OpenAI-compatible API, behind the safety path."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
     "respond": ("pege.cli.respond:respond", "Respond to the contexts of real dialogs, for BLEU."),
     "perplexity": ("pege.cli.perplexity:perplexity", "Perplexity of a model on held-out rows."),

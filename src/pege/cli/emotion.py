@@ -7,19 +7,18 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from pege.emotion import LABELS, TextClassifier, load_classifier, read_labelled
 from pege.emotion.options import TrainOptions
 from pege.errors import InputError
-from pege.io import write_json
+from pege.io import text_lines, write_json
 
 app = App(name="emotion", help="Emotion of an utterance: p(negative), p(neutral), p(positive).")
 
 _LINES_AT_ONCE = 512
-_BYTES_OF_LINE = 64_000  # read of a line; the rest is skipped
 
 
 @app.command
@@ -33,7 +32,7 @@ def predict(*, model: str = "default", json: bool = False) -> None:
     classifier = load_classifier(model)
     if not json:
         print("".join(f"{label:>8}  " for label in classifier.labels) + "text")
-    for texts in _batches(_lines(sys.stdin.buffer)):
+    for texts in _batches(text_lines(sys.stdin.buffer)):
         _print_probabilities(classifier, texts, as_json=json)
 
 
@@ -46,15 +45,6 @@ def _print_probabilities(classifier: TextClassifier, texts: list[str], *, as_jso
             cells = (f"{p:{max(8, len(c))}.3f}  " for p, c in zip(row, classifier.labels, strict=True))
             print("".join(cells) + (shown if len(shown) <= 80 else shown[:79] + "…"))
     sys.stdout.flush()
-
-
-def _lines(source: BinaryIO) -> Iterator[str]:
-    """Lines of any length and any bytes; what is no UTF-8 becomes U+FFFD, what is over the limit is skipped."""
-    while raw := source.readline(_BYTES_OF_LINE):
-        rest = raw
-        while rest and not rest.endswith(b"\n"):
-            rest = source.readline(_BYTES_OF_LINE)
-        yield raw.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
 def _batches(lines: Iterator[str]) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pege.agent import Agent
 from pege.dialog import Context, Dialog, Role, Utterance
-from pege.safety import check_crisis
+from pege.safety import check_phrases
 from pege.selfchat.batches import OnUtterances, write_batches
 from pege.selfchat.starters import starter_emotion
 
@@ -91,7 +91,7 @@ def run_selfchat(
     def about(dialogs: Sequence[Dialog]) -> dict[str, Any]:
         return {
             "consoling_share": consoling_share(dialogs),
-            "n_crisis_utterances": sum(check_crisis(t) is not None for d in dialogs for t in d.user_utterances),
+            "n_crisis_utterances": sum(check_phrases(t) is not None for d in dialogs for t in d.user_utterances),
             "n_fallbacks": sum(getattr(a, "n_fallbacks", 0) for a in (agent, user)),
         }
 

@@ -1,0 +1,91 @@
+"""What goes in and comes out: the request of the OpenAI API to a context, and the ``pege`` field of the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Role, Utterance
+from pege.errors import InputError
+
+_PERIOD = 7  # M of Eq. 2
+
+
+class TextPart(BaseModel):
+    """A part of a message; only text is understood."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["text"]
+    text: str = Field(max_length=MAX_UTTERANCE_CHARS)
+
+
+class Message(BaseModel):
+    """A message of the OpenAI API. What is neither the user's nor the assistant's is not read by the model."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] = Field(max_length=MAX_UTTERANCE_CHARS)
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class ChatRequest(BaseModel):
+    """A request for a response. Settings of sampling are the run's own: those of a request are not used."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str = Field(max_length=200)
+    messages: list[Message] = Field(min_length=1)
+    stream: bool = False
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    n: Literal[1] = 1
+
+
+def context_of(messages: list[Message]) -> Context:
+    """Give the context that messages make; those of one side in a row are joined.
+
+    Raises:
+        InputError: no message of the user's, or not the user's first and last.
+    """
+    said: list[Utterance] = []
+    for message in messages:
+        if message.role not in ("user", "assistant") or not message.text.strip():
+            continue
+        role: Role = "user" if message.role == "user" else "assistant"
+        is_more = bool(said) and said[-1].role == role
+        text = f"{said.pop().content}\n{message.text}" if is_more else message.text
+        if len(text) > MAX_UTTERANCE_CHARS:
+            raise InputError("an utterance is too long", where="messages", fix=f"{MAX_UTTERANCE_CHARS} characters")
+        said.append(Utterance(role=role, content=text))
+    if not said or said[0].role != "user" or said[-1].role != "user":
+        raise InputError("must start and end with a message of the user that is not blank", where="messages")
+    return Context(utterances=tuple(said))
+
+
+def guidance_of(n_utterances: int, emotion: Emotion | None, *, is_off: bool) -> dict[str, Any]:
+    """Give the stage of guidance and the weight w = p + (1 - p) cos(pi min(n, M) / M) of Eq. 2 and 3.
+
+    ``empathy`` where w is above 0, ``elicitation`` below; ``off`` after a crisis.
+    """
+    if is_off:
+        return {"stage": "off", "weight": None}
+    p = emotion.positive if emotion else 0.0
+    weight = p + (1 - p) * math.cos(math.pi * min(n_utterances, _PERIOD) / _PERIOD)
+    return {"stage": "empathy" if weight > 0 else "elicitation", "weight": round(weight, 4)}
+
+
+def vad_of(texts: list[str]) -> list[dict[str, float] | None]:
+    """Give valence, arousal and dominance of each utterance by our lexicon; None without a word of it."""
+    from pege.lexicon import load_lexicon
+    from pege.metrics import utterance_vad
+    from pege.words import guess_language, segmenter
+
+    language = guess_language(" ".join(texts))
+    lexicon, cut = load_lexicon(f"pege-{language}"), segmenter(language)
+    found = [utterance_vad(t, lexicon, cut) for t in texts]
+    names = ("valence", "arousal", "dominance")
+    return [None if v is None else dict(zip(names, (round(float(x), 4) for x in v), strict=True)) for v in found]
