@@ -32,6 +32,7 @@ _COMMANDS = {
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
     "compare": ("pege.cli.score:compare", "Compare two systems on the same starters."),
     "report": ("pege.cli.report:report", "Write one page that says who did better."),
+    "study": ("pege.cli.study:app", "Human evaluation on the web: create, serve, invite, results, agreement."),
     "safety": ("pege.cli.safety:app", "The crisis check that runs before any model."),
 }
 for _place, (_name, (_path, _help)) in enumerate(_COMMANDS.items()):
