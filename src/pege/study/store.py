@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pege.errors import InputError
+from pege.io import make_folder
 from pege.study import tables
 from pege.study.folder import Study
 
@@ -115,7 +116,7 @@ def open_engine(url: str) -> Engine:
 
 def _open_sqlite(url: URL) -> Engine:
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(url.database).parent)
         with contextlib.suppress(OSError):
             Path(url.database).touch(mode=0o600)  # raters' answers are for the owner's eyes
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=20, max_overflow=20)
