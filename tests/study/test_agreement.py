@@ -77,7 +77,8 @@ def test_ac1_by_hand_where_one_value_is_rare():
 
 @given(hnp.arrays(np.int64, st.tuples(st.integers(2, 12), st.just(4)), elements=st.integers(0, 2)))
 def test_with_equal_raters_kappa_is_that_of_statsmodels(ratings):
-    from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa as reference
+    from statsmodels.stats.inter_rater import aggregate_raters
+    from statsmodels.stats.inter_rater import fleiss_kappa as reference
 
     table, _ = aggregate_raters(ratings)
     counts, _ = count_values(judged(ratings.T.tolist()))

@@ -303,7 +303,7 @@ def test_sql_in_every_field_is_a_value_like_any_other(store):
     token = csrf(owner.get(f"/o/{Links(store).owner_token()}").text)
     why = owner.post(f"/owner/raters/{rater.name}/exclude", data={"csrf": token, "why": attack})
     assert why.status_code == 200
-    assert owner.post(f"/owner/raters/x' OR '1'='1/delete", data={"csrf": token, "sure": "yes"}).status_code == 404
+    assert owner.post("/owner/raters/x' OR '1'='1/delete", data={"csrf": token, "sure": "yes"}).status_code == 404
     with store.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tables.answer)) == 0
         assert connection.scalar(sa.select(tables.rater.c.excluded_why)) == attack
@@ -381,7 +381,7 @@ def test_the_owner_sees_progress_and_a_rater_does_not(rated):
 
 
 def test_the_owner_excludes_includes_revokes_and_deletes(rated):
-    store, owner = rated
+    _, owner = rated
     token = csrf(owner.get("/owner").text)
 
     def act(name, **data):

@@ -115,7 +115,7 @@ def test_changed_items_and_an_open_secret_are_refused(make_study):
 
 def test_a_short_secret_is_refused(make_study):
     with pytest.raises(InputError, match="too short"):
-        load_study(make_study().folder, secret="abc")  # noqa: S106
+        load_study(make_study().folder, secret="abc")
 
 
 def test_the_practice_item_has_an_answer_to_all_it_asks():

@@ -86,7 +86,8 @@ class Store:
             set_={c: statement.excluded[c] for c in how["update"]},
             where=statement.excluded[newer] >= table.c[newer] if newer else None,
         )
-        return connection.execute(statement).rowcount == 1
+        # asked for the row, not for the count of rows: drivers differ in what they count
+        return connection.execute(statement.returning(table.c.id)).first() is not None
 
     def close(self) -> None:
         """Close all connections."""
