@@ -182,10 +182,10 @@ def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
         if rater.consented_at is None or (rater.practised_at is None and pages.has_practice(design)):
             return RedirectResponse(_next_page(site, rater), 303)
         if rater.excluded_at is not None:
-            return site.page("message", rater, heading=w["done_title"], text=w["excluded"])
+            return site.page("ended", rater, heading=w["done_title"], text=w["excluded"])
         found = current_assignment(store, rater)
         if found is None:
-            return site.page("message", rater, heading=w["done_title"], text=w["done"])
+            return site.page("ended", rater, heading=w["done_title"], text=w["done"])
         return rating_page(rater, found)
 
     @app.get("/item/{assignment_id}")

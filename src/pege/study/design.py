@@ -118,7 +118,8 @@ class Design(_Strict):
         n_dialogs: of each system, the same starters for all, picked by seed.
         n_utterances: how many of a dialog's agent utterances are rated, the same places for all systems; 0: all.
         seed: of the pick and of every order.
-        metrics: names of ours (coherence, informativeness, guidance, empathy) or whole definitions.
+        metrics: names of ours (coherence, informativeness, guidance, empathy) or whole definitions; all of ours unless
+            named; ``[]`` where only pairs are compared.
         comparison: an A/B comparison, beside the metrics or alone.
         raters_per_item: ratings wanted of each item.
         items_per_rater: at most; 0: no limit.
@@ -151,7 +152,7 @@ class Design(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _ours_unless_named(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "metrics" not in given and not given.get("comparison"):
+        if isinstance(given, dict) and "metrics" not in given:
             return {**given, "metrics": list(own_metrics())}
         return given
 

@@ -121,6 +121,8 @@ def _progress(site: Site) -> dict[str, Any]:
         seen.setdefault(row.dialog, set()).add(row.rater)
     wanted, n_items = site.design.raters_per_item, sum(i.kind != "check" for i in store.items.values())
     agrees = agrees_with_others(rows)
+    order = [m.name for m in site.design.metrics]
+    rows.sort(key=lambda r: order.index(r.metric) if r.metric in order else len(order))
     for r in raters:
         r["agrees"] = agrees.get(r["rater"])
         r["last_seen"] = as_utc(r["last_seen_at"]) if r["last_seen_at"] else None

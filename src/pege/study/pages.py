@@ -215,7 +215,7 @@ def practice_feedback(design: Design, language: str, answers: Mapping[Asked, str
                 "text": item.dialogs[0].agent_utterances[place - 1] if place else "",
                 "given": labels.get(given or "", "–"),
                 "ours": labels[str(value)],
-                "is_same": given == str(value),
+                "is_other": given is not None and given != str(value),
                 "why": why,
             }
         )

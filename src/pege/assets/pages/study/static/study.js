@@ -34,7 +34,7 @@ function begin() {
 
 function move(step) {
   const all = asks(), at = all.findIndex((a) => a.contains(document.activeElement));
-  const next = all[at < 0 ? 0 : Math.min(Math.max(at + step, 0), all.length - 1)];
+  const next = all[at < 0 ? (step < 0 ? all.length - 1 : 0) : Math.min(Math.max(at + step, 0), all.length - 1)];
   (given(next) || next.querySelector("input")).focus();
   next.scrollIntoView({ block: "center" });
 }
