@@ -198,6 +198,7 @@ def test_deleting_a_rater_deletes_all_but_the_used_name(make_store):
     rate_all(store, first)
     found = current_assignment(store, second)
     save_answers(store, second, found.id, {("guidance", 0): "1"}, counter=1)
+    exclude_rater(store, first.name, why="left in tears")
     assert delete_rater(store, first.name) > 0
     assert {a.assignment_id for a in stored(store)} == {found.id}
     (third,) = invite_raters(store, 1)
@@ -206,6 +207,10 @@ def test_deleting_a_rater_deletes_all_but_the_used_name(make_store):
         assert [r["rater"] for r in progress_of(store, connection)] == [second.name, third.name]
         row = connection.execute(sa.select(tables.rater).where(tables.rater.c.name == first.name)).one()
     assert (row.nonce, row.consented_at, row.created_at) == ("", None, 0)
+    files = b"".join(p.read_bytes() for p in store.study.folder.glob("study.db*"))
+    assert second.nonce.encode() in files
+    assert first.nonce.encode() not in files
+    assert b"left in tears" not in files
 
 
 def test_a_pairs_answer_names_the_system_whatever_side_it_stood_on(make_store):

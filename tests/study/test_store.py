@@ -6,8 +6,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from servers import postgres_cluster, why_no_postgres
 
 from pege.errors import InputError
+from pege.study.raters import delete_rater, invite_raters
+from pege.study.rating import StaleAnswerError, current_assignment, load_assignment, save_answers
 from pege.study.store import Store, open_engine
 from pege.study.tables import metadata
 
@@ -67,3 +70,25 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(make_stud
 
 def test_postgres_urls_take_our_driver():
     assert open_engine("postgresql://me@h/d").url.drivername == "postgresql+psycopg"
+
+
+@pytest.mark.skipif(why_no_postgres() is not None, reason=str(why_no_postgres()))
+def test_postgres_has_the_same_tables_and_keeps_the_same_promises(make_study):
+    with postgres_cluster() as url:
+        store = Store(make_study(), url)
+        with store.reading() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": "pege_study_version"})
+            assert compare_metadata(context, metadata) == []
+        first, second = invite_raters(store, 2)
+        found = current_assignment(store, first)
+        for value, counter in (("0", 1), ("0", 1), ("1", 2)):
+            save_answers(store, first, found.id, {("guidance", 0): value}, counter=counter)
+        with pytest.raises(StaleAnswerError):
+            save_answers(store, first, found.id, {("guidance", 0): "0"}, counter=1)
+        assert load_assignment(store, first, found.id).answers == {("guidance", 0): "1"}
+        assert load_assignment(store, second, found.id) is None
+        again = Store(store.study, url)
+        assert again.items == store.items
+        assert delete_rater(again, first.name) == 1
+        again.close()
+        store.close()

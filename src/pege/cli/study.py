@@ -70,9 +70,13 @@ def serve(
     store = _open(study, database)
     from pege.study.app import make_app
     from pege.study.raters import Links
-    from pege.web import run_app
+    from pege.web import is_loopback, run_app
 
-    base = _base(base_url or f"http://{host}:{port}")
+    if base_url is None and not is_loopback(host):
+        raise InputError(
+            f"raters do not reach {host} by a name", where="--base-url", fix="name the address of the study"
+        )
+    base = _base(base_url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
     site = make_app(store, base_url=base, per_minute=requests_per_minute)
     owner = f"{base}/o/{Links(store).owner_token()}"
     run_app(site, host=host, port=port, on_start=lambda: print(f"owner: {owner}", flush=True))

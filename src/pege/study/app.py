@@ -186,7 +186,9 @@ def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
         found = current_assignment(store, rater)
         if found is None:
             return site.page("ended", rater, heading=w["done_title"], text=w["done"])
-        return rating_page(rater, found)
+        shown = rating_page(rater, found)
+        shown.headers["hx-replace-url"] = "/rate"  # also where the page before was one gone back to
+        return shown
 
     @app.get("/item/{assignment_id}")
     def show_item(assignment_id: int, rater: Rater = who) -> Response:

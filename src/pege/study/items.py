@@ -14,6 +14,7 @@ from pege.errors import InputError
 from pege.study.design import Design
 
 Kind = Literal["dialog", "pair", "check"]
+MAX_QUESTIONS = 400  # of a page: more is no task for a person, and no form
 N_CHECKS = 12  # different ones; no rater sees one twice
 
 
@@ -111,6 +112,8 @@ def _rated_places(side: Mapping[str, Dialog], design: Design, rng: np.random.Gen
     if not design.metrics_of("utterance"):
         return ()
     wanted = min(design.n_utterances or n, n)
+    if wanted * len(design.metrics_of("utterance")) > MAX_QUESTIONS:
+        raise InputError(f"{wanted} utterances to rate on one page", where="n_utterances", fix="name fewer")
     return tuple(sorted(int(k) + 1 for k in rng.permutation(n)[:wanted]))
 
 

@@ -72,8 +72,9 @@ def view_item(
             if q[1] == place
         ]
 
-    dialogs: list[list[tuple[str, str]]] = [[(m.role, m.content) for m in d.messages] for d in item.dialogs]
-    dialogs = dialogs or [_check_lines(design, item, w)]
+    dialogs: list[tuple[str, list[tuple[str, str]]]]
+    dialogs = [(d.language, [(m.role, m.content) for m in d.messages]) for d in item.dialogs]
+    dialogs = dialogs or [(language, _check_lines(design, item, w))]
     if found.is_flipped:
         dialogs.reverse()
     whole = questions(0)
@@ -88,11 +89,12 @@ def view_item(
                 {
                     "role": "user" if role == "user" else "agent",
                     "text": text,
+                    "lang": spoken,
                     "questions": questions((k + 1) // 2) if k % 2 and len(dialogs) == 1 else [],
                 }
                 for k, (role, text) in enumerate(lines)
             ]
-            for lines in dialogs
+            for spoken, lines in dialogs
         ],
         "questions": whole,
         "n_questions": len(asked),

@@ -141,6 +141,7 @@ def delete_rater(store: Store, name: str) -> int:
         empty = {"nonce": "", "created_at": 0, "expires_at": 0, "language": "en"}
         empty |= dict.fromkeys(("revoked_at", "excluded_at", "excluded_why", "consented_at", "practised_at"))
         connection.execute(sa.update(rater).where(rater.c.id == found.id).values(**empty))
+    store.scrub()
     return int(n)
 
 

@@ -109,6 +109,11 @@ document.addEventListener("htmx:afterSettle", (event) => {
   (missing || document.getElementById("page")).focus();
 });
 
+document.addEventListener("htmx:beforeRequest", (event) => { // the owner's page renews itself, but not under the reader's hands
+  const live = event.detail.elt;
+  if (live.id === "live" && live.contains(document.activeElement)) event.preventDefault();
+});
+
 window.addEventListener("beforeunload", (event) => {
   const status = form() && form().querySelector("[data-status]");
   if (status && ["saving", "failed"].includes(status.dataset.state)) event.preventDefault();
