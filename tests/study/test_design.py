@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import stat
+from pathlib import Path
 
 import pytest
+import yaml
 from study_cases import SYSTEMS, write_design, write_selfchats
 
 from pege.dialog import make_dialog
@@ -131,3 +134,14 @@ def test_the_pages_have_the_same_words_in_both_languages():
     assert words("en").keys() == words("zh").keys()
     for metric in own_metrics().values():
         assert all(set(metric[k]) == {"en", "zh"} for k in ("title", "question", "explanation"))
+
+
+def test_the_designs_in_the_docs_and_in_configs_hold(tmp_path):
+    root = Path(__file__).parents[2]
+    blocks = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "study.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    whole = yaml.safe_load(blocks[0])
+    for given in (whole, {**whole, **yaml.safe_load(blocks[1])}):
+        (tmp_path / "d.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+        assert list(read_design(tmp_path / "d.yaml").systems) == ["PEGE", "NLL"]
+    assert [m.name for m in read_design(tmp_path / "d.yaml").metrics] == ["coherence", "fluency"]
+    assert read_design(root / "configs" / "study.yaml").n_dialogs == 50
