@@ -46,6 +46,7 @@ def make_app(store: Store, *, base_url: str = "http://127.0.0.1:8080", per_minut
     who = Depends(site.rater)
     _add_entry(app, site)
     _add_steps(app, site, who)
+    _add_practice(app, site, who)
     _add_rating(app, site, who)
     _add_leaving(app, site, who)
     add_owner_pages(app, site)
@@ -89,7 +90,7 @@ def _next_page(site: Site, who: Rater) -> str:
 
 
 def _add_steps(app: FastAPI, site: Site, who: Any) -> None:
-    """Consent, instructions, practice, the language."""
+    """Consent, instructions, the language."""
 
     @app.get("/")
     def begin(rater: Rater = who) -> Response:
@@ -128,6 +129,8 @@ def _add_steps(app: FastAPI, site: Site, who: Any) -> None:
         follows = "/practice" if rater.practised_at is None and pages.has_practice(site.design) else "/rate"
         return site.page("instructions", rater, metrics=pages.view_metrics(site.design, rater.language), next=follows)
 
+
+def _add_practice(app: FastAPI, site: Site, who: Any) -> None:
     def practice(language: str) -> Assignment:
         item = pages.practice_item(site.design, language)
         return Assignment(id=0, item=item, is_flipped=False, is_done=False, answers={}, counter=0)
@@ -159,23 +162,6 @@ def _add_steps(app: FastAPI, site: Site, who: Any) -> None:
 def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
     store, design = site.store, site.design
 
-    def rating_page(rater: Rater, found: Assignment, missing: list[tuple[str, int]] | None = None) -> Response:
-        w, done = words(rater.language), n_done(store, rater)
-        form = "of_items_max" if design.items_per_rater else "of_items"
-        n = done if found.is_done else done + 1
-        return site.page(
-            "rate", rater, status=422 if missing else 200,
-            item=pages.view_item(design, found, rater.language, missing=missing),
-            heading=f"{w['item_title']} {n}",
-            progress=w[form].format(done=done, all=design.items_per_rater),
-            action=f"/item/{found.id}",
-            is_practice=False, is_incomplete=bool(missing), back=last_done(store, rater, before=found.id),
-        )  # fmt: skip
-
-    def must_be_in(rater: Rater) -> None:
-        if rater.consented_at is None or rater.excluded_at is not None:
-            raise HTTPException(403)
-
     @app.get("/rate")
     def rate(rater: Rater = who) -> Response:
         w = words(rater.language)
@@ -186,22 +172,22 @@ def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
         found = current_assignment(store, rater)
         if found is None:
             return site.page("ended", rater, heading=w["done_title"], text=w["done"])
-        shown = rating_page(rater, found)
+        shown = _rating_page(site, rater, found)
         shown.headers["hx-replace-url"] = "/rate"  # also where the page before was one gone back to
         return shown
 
     @app.get("/item/{assignment_id}")
     def show_item(assignment_id: int, rater: Rater = who) -> Response:
-        must_be_in(rater)
+        _must_be_in(rater)
         found = load_assignment(store, rater, assignment_id)
         if found is None:
             raise HTTPException(404)
-        return rating_page(rater, found)
+        return _rating_page(site, rater, found)
 
     @app.post("/item/{assignment_id}/save")
     def save(request: Request, assignment_id: int, form: Form, rater: Rater = who) -> Response:
         site.check_form(request, rater.nonce, form)
-        must_be_in(rater)
+        _must_be_in(rater)
         counter = form.get("counter", "")
         if not (counter.isascii() and counter.isdigit() and len(counter) < 16):
             raise HTTPException(422)
@@ -212,13 +198,32 @@ def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
     @app.post("/item/{assignment_id}")
     def finish(request: Request, assignment_id: int, form: Form, rater: Rater = who) -> Response:
         site.check_form(request, rater.nonce, form)
-        must_be_in(rater)
+        _must_be_in(rater)
         missing = _do(lambda: finish_item(store, rater, assignment_id, pages.read_fields(form)))
         if missing:
             found = load_assignment(store, rater, assignment_id)
             if found is not None:
-                return rating_page(rater, found, missing)
+                return _rating_page(site, rater, found, missing)
         return RedirectResponse("/rate", 303)
+
+
+def _rating_page(site: Site, rater: Rater, found: Assignment, missing: list[tuple[str, int]] | None = None) -> Response:
+    w, done = words(rater.language), n_done(site.store, rater)
+    form = "of_items_max" if site.design.items_per_rater else "of_items"
+    n = done if found.is_done else done + 1
+    return site.page(
+        "rate", rater, status=422 if missing else 200,
+        item=pages.view_item(site.design, found, rater.language, missing=missing),
+        heading=f"{w['item_title']} {n}",
+        progress=w[form].format(done=done, all=site.design.items_per_rater),
+        action=f"/item/{found.id}",
+        is_practice=False, is_incomplete=bool(missing), back=last_done(site.store, rater, before=found.id),
+    )  # fmt: skip
+
+
+def _must_be_in(rater: Rater) -> None:
+    if rater.consented_at is None or rater.excluded_at is not None:
+        raise HTTPException(403)
 
 
 def _do(save: Callable[[], Any]) -> Any:

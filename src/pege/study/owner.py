@@ -72,6 +72,10 @@ def add_owner_pages(app: FastAPI, site: Site) -> None:
             raise HTTPException(404)
         return page("owner_rater", token, request, r=found)
 
+    _add_changes(app, site, who)
+
+
+def _add_changes(app: FastAPI, site: Site, who: Any) -> None:
     @app.post("/owner/raters/{name}/{act}")
     def change(request: Request, name: str, act: str, form: Form, token: str = who) -> Response:
         site.check_form(request, token, form)
