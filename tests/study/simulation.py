@@ -149,6 +149,8 @@ class Simulated(threading.Thread):
         for n in range(self.n_browser):
             heading = page.get_by_role("heading", name=f"Conversation {n + 1}", exact=True)
             heading.wait_for()
+            if n:
+                page.locator("#page:focus").wait_for()  # the page is settled
             given = self.answers(page.content())
             if given.get("a:guidance:0") == "0":
                 given.pop("a:empathy:0", None)

@@ -118,7 +118,7 @@ def test_a_rater_gets_from_the_link_to_the_second_item_by_keyboard_alone(make_st
         page.wait_for_selector("[data-status][data-state=saved]")
         press("Enter")
         page.get_by_role("heading", name="Conversation 2").wait_for()
-        assert page.evaluate("document.activeElement.id") == "page"  # the reader of a screen starts at the top
+        page.locator("#page:focus").wait_for()  # the reader of a screen starts at the top
     said = answers(store)
     assert said == {
         ("coherence", 1): "1", ("informativeness", 1): "0", ("coherence", 2): "1", ("informativeness", 2): "0",
