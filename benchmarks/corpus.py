@@ -48,7 +48,7 @@ PEERS = {
     "pege-duplicates": "pege corpus build, near-duplicates too",
 }
 RAY = {"ray-1": "Ray, one worker", "ray-2": "Ray, two workers"}
-PARALLEL, SERIAL = ("intake", "clean", "filter"), ("shared", "output")
+PARALLEL, SERIAL = ("intake", "clean", "filter"), ("templates", "duplicates", "output")
 
 
 # ---- one run in a process of its own
@@ -157,7 +157,8 @@ def time_stages(config: CorpusConfig, target: Path) -> dict[str, Any]:
     build.clean_shard = clocked("clean", build.clean_shard)
     build.filter_shard = clocked("filter", build.filter_shard)
     build.write_corpus = clocked("output", build.write_corpus)
-    build._Plan._share = clocked("shared", build._Plan._share)  # type: ignore[method-assign]
+    for name in ("templates", "duplicates"):
+        setattr(build._Plan, f"_find_{name}", clocked(name, getattr(build._Plan, f"_find_{name}")))
     build.load_models = clocked("loading models", load)
     for name, drop in list(filter_step.FILTERS_BY_NAME.items()):
         filter_step.FILTERS_BY_NAME[name] = clocked(f"filter: {name}", drop)
@@ -247,14 +248,24 @@ def stage_table(stages: dict[str, Any]) -> Iterator[str]:
     """A row a stage, and within it a row a filter and a rule."""
     yield "| stage | seconds | CPU seconds | CPU ms a dialog |"
     yield "|---|---|---|---|"
-    for stage in ("loading models", "intake", "clean", "shared", "filter", "output", "all"):
+    for stage in ("loading models", "intake", "clean", "templates", "filter", "duplicates", "output", "all"):
         parts = sorted((k for k in stages["wall"] if k.startswith(f"{stage}: ")), key=lambda k: -stages["wall"][k])
         for name in (stage, *parts):
             wall, cpu = stages["wall"].get(name, 0.0), stages["cpu"].get(name, 0.0)
             yield f"| {name} | {wall:.2f} | {cpu:.2f} | {cpu / stages['n_dialogs'] * 1e3:.3f} |"
 
 
-def cost_lines(stages: dict[str, Any], input_bytes: float, cores: tuple[int, ...], core_price: float) -> Iterator[str]:
+def efficiency(results: dict[tuple[int, str], list[dict[str, Any]]], size: int) -> float:
+    """How well a second Ray worker was used: time of one / (2 x time of two); 1 where it was not measured."""
+    one, two = (results.get((size, peer)) for peer in RAY)
+    if not one or not two:
+        return 1.0
+    return statistics.median(r["seconds"] for r in one) / 2 / statistics.median(r["seconds"] for r in two)
+
+
+def cost_lines(
+    stages: dict[str, Any], input_bytes: float, e: float, cores: tuple[int, ...], core_price: float
+) -> Iterator[str]:
     """What N_SESSIONS would cost by the formulas of docs/scale.md."""
     n = stages["n_dialogs"]
     a, b = (sum(stages["cpu"].get(s, 0.0) for s in part) / n for part in (PARALLEL, SERIAL))
@@ -264,10 +275,12 @@ def cost_lines(stages: dict[str, Any], input_bytes: float, cores: tuple[int, ...
     yield f"N = {N_SESSIONS:,}: N a = {a * hours:,.0f} core-hours, N b = {b * hours:,.0f} hours; input (gzip)"
     yield f"{input_bytes * terabytes:.2f} TB, output {stages['output_bytes'] * terabytes:.2f} TB."
     yield ""
-    yield f"| P | hours, N a / P + N b | USD at {core_price} a core-hour | N b shared out too: hours | USD |"
+    yield f"e = {e:.2f}, of two Ray workers over {n:,} dialogs."
+    yield ""
+    yield f"| P | hours, N a / (P e) + N b | USD at {core_price} a core-hour | N b shared out too: hours | USD |"
     yield "|---|---|---|---|---|"
     for p in cores:
-        as_is, shared_out = (a / p + b) * hours, (a + b) / p * hours
+        as_is, shared_out = (a / p / e + b) * hours, (a + b) / p / e * hours
         usd, least_usd = as_is * p * core_price, shared_out * p * core_price
         yield f"| {p:,} | {as_is:,.1f} | {usd:,.0f} | {shared_out:,.1f} | {least_usd:,.0f} |"
 
@@ -337,7 +350,7 @@ def main(
         measure(command_of("stages", read, stages_file, 1), stages_file.with_suffix(".log"))
     stages = read_json(stages_file)
     input_bytes = sum(p.stat().st_size for p in read.glob("*.jsonl.gz"))
-    cost = list(cost_lines(stages, input_bytes, (64, 256, 1024), core_price))
+    cost = list(cost_lines(stages, input_bytes, efficiency(results, size), (64, 256, 1024), core_price))
     head = [machine(), "", *peer_table(results), "", *(kept_line(s, results[s, "pege"][0]) for s in sorted(sizes)), ""]
     lines = [*head, f"By stage, {size:,} dialogs, one process:", "", *stage_table(stages)]
     text = "\n".join(lines) + "\n"

@@ -142,8 +142,15 @@ def _key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
-def _frequent(counts: Counter[int], config: CorpusConfig) -> set[int]:
-    return {key for key, n in counts.items() if n > config.max_response_count}
+def _responses(texts: Texts, rules: PlainRules) -> set[tuple[int, int]]:
+    """Keys of the longer responses, each with that of the dialog: a copy of a dialog counts once."""
+    responses = rules.long_responses(texts)
+    dialog = _key(rules.words_of(texts)) if responses else 0
+    return {(_key(t), dialog) for t in responses}
+
+
+def _frequent(pairs: set[tuple[int, int]], config: CorpusConfig) -> set[int]:
+    return {key for key, n in Counter(key for key, _ in pairs).items() if n > config.max_response_count}
 
 
 def _is_frequent(texts: Texts, frequent: set[int], rules: PlainRules) -> bool:
@@ -160,7 +167,7 @@ def run_plain(config: CorpusConfig, files: Sequence[Path], output: Path) -> None
     """
     rules, models = PlainRules(config), ModelRules(config)
     reasons: Counter[str] = Counter()
-    counts: Counter[int] = Counter()
+    pairs: set[tuple[int, int]] = set()
 
     def cleaned() -> Iterator[dict[str, Any]]:
         for path in files:
@@ -169,11 +176,11 @@ def run_plain(config: CorpusConfig, files: Sequence[Path], output: Path) -> None
                 if reason:
                     reasons[reason] += 1
                     continue
-                counts.update(map(_key, rules.long_responses(texts)))
+                pairs.update(_responses(texts, rules))
                 yield {"id": row["id"], "texts": texts}
 
     write_rows(output / "clean.jsonl.gz", cleaned())
-    frequent = _frequent(counts, config) if config.frequent_words else set()
+    frequent = _frequent(pairs, config) if config.frequent_words else set()
 
     def left() -> Iterator[dict[str, Any]]:
         for row in _lines(output / "clean.jsonl.gz"):
@@ -271,12 +278,12 @@ class CountResponses(PipelineStep):  # type: ignore[misc]
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """See `PipelineStep`."""
-        counts: Counter[int] = Counter()
+        pairs: set[tuple[int, int]] = set()
         rules = once(PlainRules, self.config)
         for document in data:
-            counts.update(map(_key, rules.long_responses(document.metadata["texts"])))
+            pairs.update(_responses(document.metadata["texts"], rules))
             yield document
-        write_json(self.folder / f"{rank:05d}.json", counts)
+        write_json(self.folder / f"{rank:05d}.json", sorted(pairs))
 
 
 class Cheap(_Rule):
@@ -339,11 +346,9 @@ def run_datatrove(config: CorpusConfig, folder: Path, output: Path, *, workers: 
 
     (output / "counts").mkdir(parents=True)
     run("1", folder, [Clean(config, kind), CountResponses(config, output / "counts")], output / "clean")
-    counts: Counter[int] = Counter()
-    for path in (output / "counts").iterdir():
-        counts.update({int(key): n for key, n in read_json(path).items()})
+    pairs = {(key, dialog) for path in (output / "counts").iterdir() for key, dialog in read_json(path)}
     filters = [AskModel(config, name) for name in MODEL_FILTERS]
-    cheap = Cheap(config, kind, _frequent(counts, config) if config.frequent_words else set())
+    cheap = Cheap(config, kind, _frequent(pairs, config) if config.frequent_words else set())
     run("2", output / "clean", [cheap, *filters, Finish(config)], output / "kept")
     reasons: Counter[str] = Counter()
     for name in ("1", "2"):

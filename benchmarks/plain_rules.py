@@ -234,8 +234,14 @@ class PlainRules:
         """Give the responses that are long enough to be a template, lower-cased."""
         return {t.lower() for t in texts[1::2] if _n_words(t) >= self.config.frequent_words}
 
+    @staticmethod
+    def words_of(texts: Texts) -> str:
+        """Give the words of a dialog, lower-cased, a Han character being one: what tells a copy."""
+        return " ".join(_SHINGLED.findall(" ".join(texts).lower()))
+
 
 _HAN = "\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_SHINGLED = re.compile(rf"[{_HAN}]|[{_of_class(_WORD)}]+")
 _COUNTED = re.compile(rf"[{_HAN}]|[{_of_class(_WORD)}']+")
 
 

@@ -16,7 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pege.errors import InputError
-from pege.words import chinese_words, english_words, guess_language, segmenter, segmenter_name
+from pege.words import (
+    chinese_words,
+    english_words,
+    guess_language,
+    segmenter,
+    segmenter_name,
+    words_of_texts,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +76,14 @@ def test_a_language_without_a_segmenter_is_named():
 @pytest.mark.parametrize(("text", "lang"), [("", "en"), ("ok 好", "zh"), ("hello hello hello hello 好", "en")])
 def test_the_language_is_guessed_by_the_share_of_han_characters(text, lang):
     assert guess_language(text) == lang
+
+
+@given(
+    st.lists(st.text(alphabet=st.sampled_from("aB9 '’.-_\t\néß中İ"), max_size=12) | st.text(max_size=20), max_size=8)
+)
+def test_words_of_many_texts_are_those_of_each(texts):
+    for lang, cut in (("en", english_words), ("zh", chinese_words)):
+        words, n_words = words_of_texts(texts, lang)
+        rows = [cut(t) for t in texts]
+        assert words.to_pylist() == [w for row in rows for w in row]
+        assert n_words.tolist() == [len(row) for row in rows]

@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     lines = ["# A corpus from all our dialogs", "", (HERE / "corpus.intro.md").read_text(encoding="utf-8").strip(), ""]
     lines += ["## Counts and reasons", "", *counts(reports), "", "## Table 2 of the paper", "", *table_2(folder), ""]
     lines += ["## The same dialogs as forum threads", "", *threads(folder), ""]
-    lines += ["## Examples of each reason", "", *examples(folder / "cut"), ""]
+    lines += ["## Examples of each reason", "", *examples([folder / "cut", folder / "strict"]), ""]
     lines += ["## The hand check", "", *judged(folder), ""]
     lines += [(HERE / "corpus.notes.md").read_text(encoding="utf-8").strip()]
     write_text(HERE / "corpus.md", "\n".join(lines) + "\n")
@@ -45,15 +45,14 @@ def counts(reports: dict[str, Any]) -> Iterator[str]:
     """What became of the input, a column a build."""
     yield f"| | {' | '.join(BUILDS.values())} |"
     yield "|---|" + "---|" * len(reports)
-    for key in ("input", "kept", "train", "validation", "quarantined"):
+    for key in ("conversations", "input", "kept", "train", "validation", "quarantined"):
         yield f"| {key} | {' | '.join(f'{r[key]:,}' for r in reports.values())} |"
     reasons = Counter({k: n for r in reversed(reports.values()) for k, n in r["dropped"].items()})
     for reason, _ in reasons.most_common():
         yield f"| `{reason}` | {' | '.join(format(r['dropped'].get(reason, 0), ',') for r in reports.values())} |"
     yield ""
-    for name, r in reports.items():
-        total = r["kept"] + sum(r["dropped"].values()) + r["quarantined"]
-        yield f"{name}: kept + dropped + quarantined = {total:,} = input: {'yes' if total == r['input'] else 'NO'}."
+    yield "`input` is `kept` + all reasons + `quarantined`. While it is built, each step's conversations are checked"
+    yield "against those that the step before it left, and the input, which is not cut here, against the rows read."
 
 
 def table_2(folder: Path) -> Iterator[str]:
@@ -80,12 +79,15 @@ def threads(folder: Path) -> Iterator[str]:
     )
 
 
-def examples(build: Path) -> Iterator[str]:
+def examples(builds: list[Path]) -> Iterator[str]:
     """One dropped dialog a reason: what the rule or filter saw."""
     found: dict[str, str] = {}
-    for row in read_side(build, "dropped"):
-        reason, source = row["reason"], str(row["source"] or row["file"])
-        if reason in found or not source.startswith(SHOWN_SOURCES):
+    for row in (row for build in builds for row in read_side(build, "dropped")):
+        reason, source = row["reason"], str(row["source"] or row["file"]).lower()
+        if not source.startswith(SHOWN_SOURCES):
+            found.setdefault(reason, f"| `{reason}` | | (of no source that may be shown) | |")
+            continue
+        if reason in found and "may be shown" not in found[reason]:
             continue
         k = row["utterance"]
         text = "" if reason in PERSONAL or k is None else " ".join(row["texts"][k].split())

@@ -196,8 +196,8 @@ def _parse(text: str) -> Any:
         return InputError("is not UTF-8")
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as e:
-        return InputError(f"is not JSON ({e}); the file may be cut off here")
+    except (ValueError, RecursionError) as e:  # a ValueError also where a number has thousands of digits
+        return InputError(f"is not JSON ({str(e)[:200]}); the file may be cut off here")
     return value if isinstance(value, dict) else InputError(f"holds a {type(value).__name__}, not an object")
 
 
@@ -214,11 +214,24 @@ def _read_parquet(path: Path) -> Iterator[RowLine]:
         table = pq.ParquetFile(path)
         line = 0
         for batch in table.iter_batches(batch_size=1024):
-            for value in batch.to_pylist():
+            for value in _batch_rows(batch):
                 line += 1
-                yield line, _without_nulls(value)
+                yield line, value
     except (pa.ArrowInvalid, OSError) as e:
         raise InputError(f"not a whole Parquet file ({e})", where=path, fix="fetch it again") from e
+
+
+def _batch_rows(batch: Any) -> Iterator[Any]:
+    """Rows of an Arrow batch; an InputError for one whose text is no UTF-8."""
+    try:
+        rows = batch.to_pylist()
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            yield InputError("is not UTF-8")
+        for k in range(batch.num_rows if batch.num_rows > 1 else 0):
+            yield from _batch_rows(batch.slice(k, 1))
+        return
+    yield from map(_without_nulls, rows)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -6,9 +6,15 @@ import functools
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pege.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 # Runs of letters and digits with inner apostrophes, straight or curly.
 _ENGLISH = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -22,6 +28,43 @@ def english_words(text: str) -> list[str]:
     ['i', "can't", "it's", '2', 'late']
     """
     return [w.replace("’", "'") for w in _ENGLISH.findall(text.lower())]
+
+
+def words_of_texts(texts: Sequence[str], lang: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
+    """Give the words of many texts one after the other, and how many each text has, (N,).
+
+    The words are those of the language's segmenter; English is cut in whole columns where it is plain ASCII.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    cut = segmenter(lang)
+    if lang != "en":
+        rows = [cut(t) for t in texts]
+        return pa.array([w for row in rows for w in row], pa.string()), np.array([len(r) for r in rows], np.int64)
+    return _english_columns(pa.array(texts, pa.string()), cut)
+
+
+def _english_columns(
+    texts: pa.StringArray, cut: Callable[[str], list[str]]
+) -> tuple[pa.StringArray, NDArray[np.int64]]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pc.ascii_lower(pc.replace_substring(texts, "’", "'"))
+    is_plain = pc.string_is_ascii(plain)
+    for pattern in ("[^a-z0-9']+", "''+", "'( |$)", "(^| )'"):  # what is no letter or digit; outer apostrophes
+        plain = pc.replace_substring_regex(plain, pattern, " ")
+    rest = np.flatnonzero(~is_plain.to_numpy(zero_copy_only=False)).tolist()
+    if rest:  # other alphabets: words joined by what none of them holds
+        joined = pa.array([" ".join(cut(texts[k].as_py())) for k in rest], pa.string())
+        plain = pc.replace_with_mask(plain, pc.invert(is_plain), joined)
+    lists = pc.split_pattern(pc.utf8_trim_whitespace(plain), " ")
+    words, owners = lists.flatten(), pc.list_parent_indices(lists)
+    is_word = pc.greater(pc.binary_length(words), 0)
+    n_words = np.bincount(owners.filter(is_word).to_numpy(), minlength=len(texts))
+    return words.filter(is_word), n_words
 
 
 def chinese_words(text: str) -> list[str]:

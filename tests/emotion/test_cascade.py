@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pege.emotion import TextClassifier, load_classifier
-from pege.emotion.cascade import Cascade, CascadeConfig, choose_threshold, is_unsure, train_cascade
+from pege.emotion.cascade import Cascade, CascadeConfig, choose_floor, choose_threshold, is_unsure, train_cascade
 from pege.emotion.labelled import LabelledTexts
 from pege.errors import InputError
 
@@ -53,6 +53,36 @@ def test_the_threshold_is_the_smallest_that_loses_nothing():
 def test_a_fast_one_that_is_as_good_is_never_unsure():
     p = np.array([[0.9, 0.1], [0.2, 0.8]])
     assert choose_threshold(p, p, np.array([0, 1])) == 0
+
+
+def test_of_a_class_that_matters_only_the_likely_texts_go_to_the_encoder():
+    fast = Fixed("fast", {"a": [0.95, 0.05], "b": [0.6, 0.4], "c": [0.05, 0.95]})
+    encoder = Fixed("encoder", {"b": [0.1, 0.9], "c": [0.7, 0.3]})
+    config = CascadeConfig(name="both", threshold=0.3, label="offensive")
+    assert Cascade(fast, encoder, config).predict(["a", "b", "c"]).tolist() == [[0.95, 0.05], [0.1, 0.9], [0.7, 0.3]]
+    assert encoder.asked == ["b", "c"]
+
+
+def test_the_floor_is_the_largest_that_hides_no_more_than_it_may():
+    fast = np.array([0.05, 0.4, 0.62, 0.8, 0.97])
+    encoder = np.array([0.2, 0.95, 0.93, 0.99, 0.3])  # takes the three in the middle
+    assert choose_floor(fast, encoder, tolerance=0) == 0.4
+    assert choose_floor(fast, encoder, tolerance=0.34) == 0.62
+    assert choose_floor(fast, np.zeros(5)) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
+@settings(max_examples=50)
+def test_what_a_cascade_for_a_class_takes_the_encoder_takes(pairs):
+    fast, encoder = np.array(pairs).T
+    mixed = np.where(fast >= choose_floor(fast, encoder, tolerance=0.1), encoder, fast)
+    assert not ((mixed > 0.9) & ~(encoder > 0.9)).any()
+    assert (mixed > 0.9).sum() >= 0.9 * (encoder > 0.9).sum() - 1e-9
+
+
+def test_a_class_that_nobody_knows_is_refused():
+    with pytest.raises(InputError, match="no class 'happy'"):
+        Cascade(Fixed("a", {}), Fixed("b", {}), CascadeConfig(name="x", threshold=0.5, label="happy"))
 
 
 @given(st.lists(st.floats(0.5, 1), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1))

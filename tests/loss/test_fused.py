@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import pege.loss.fused as fused
+from pege.errors import InputError
 from pege.loss import eager, pege_loss, target_loss
 
 
@@ -238,3 +239,57 @@ def test_no_tensor_of_tokens_by_vocabulary_is_ever_made(n_vocabulary, softcap):
     with LargestTensor() as largest:
         pege_loss(hidden, weight, labels, softcap=softcap, **fixed).loss.backward()
     assert largest.n_numbers == 512 * min(n_vocabulary, 4096)
+
+
+def peaked_case(seed, n_tokens=40, n_hidden=16, n_vocabulary=300, dtype=torch.float64):
+    """Logits as a trained model has them: nearly all mass on few columns."""
+    tensors, labels, fixed = make_case(seed, n_tokens, n_hidden, n_vocabulary, dtype=dtype, scale=1.0)
+    tensors["weight"].mul_(6.0)
+    return tensors, labels, fixed
+
+
+@pytest.mark.parametrize("softcap", [None, 40.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_filtered_gradients_are_exact_to_about_the_bound(seed, softcap, small_tiles, monkeypatch):
+    picked = []
+    real = fused._active
+    monkeypatch.setattr(fused, "_active", lambda e, *a: picked.append((real(e, *a), e.shape[1])) or picked[-1][0])
+    monkeypatch.setattr(fused, "FILTERED_TOKENS", 4)
+    tensors, labels, fixed = peaked_case(seed)
+    out, grads = run(pege_loss, tensors, labels, fixed, softcap=softcap, filter_eps=1e-7)
+    reference, exact = run(eager.pege_loss, tensors, labels, fixed, softcap=softcap)
+    assert out.loss.item() == pytest.approx(reference.loss.item(), rel=1e-12)
+    for name in tensors:
+        assert relative_error(grads[name], exact[name]) < 1e-5
+    n_kept = sum(n if active is None else len(active) for active, n in picked)
+    assert n_kept < 0.7 * sum(n for _, n in picked)  # else there is nothing to be fast about
+
+
+def test_a_label_without_any_mass_still_pulls(small_tiles):
+    tensors, labels, fixed = peaked_case(9, n_tokens=6)
+    _, exact = run(eager.pege_loss, tensors, labels, fixed)
+    _, grads = run(pege_loss, tensors, labels, fixed, filter_eps=0.5)  # nearly nothing but labels is left
+    for row in labels[labels >= 0].unique():
+        direction = torch.cosine_similarity(grads["weight"][row], exact["weight"][row], dim=0)
+        assert direction > 0.5
+
+
+@given(seed=st.integers(0, 999), eps=st.sampled_from([1e-12, 1e-9, 1e-6, 1e-3]))
+@settings(max_examples=25)
+def test_what_a_filter_leaves_out_is_bounded_by_it(seed, eps):
+    tensors, labels, fixed = peaked_case(seed, n_tokens=10, n_vocabulary=80)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "TILE_COLUMNS", 16)
+        _, grads = run(pege_loss, tensors, labels, fixed, filter_eps=eps, alpha=5.0, beta=2.0)
+    _, exact = run(eager.pege_loss, tensors, labels, fixed, alpha=5.0, beta=2.0)
+    # of a column left out, |s (1 + O g - v g)| <= eps (1 + 2 sqrt(3) (alpha + beta)), once a token, over the tokens' number
+    bound = eps * (1 + 2 * 3**0.5 * 7) * tensors["hidden"].norm(dim=1).max() * 1.01
+    assert (grads["weight"] - exact["weight"]).norm(dim=1).max() <= bound + 1e-12
+
+
+@pytest.mark.parametrize("loss", [pege_loss])
+def test_a_filter_that_is_no_probability_is_refused(loss):
+    tensors, labels, fixed = make_case(0, 4, 3, 9)
+    for eps in (-1e-9, 1.0):
+        with pytest.raises(InputError, match="filter_eps"):
+            run(loss, tensors, labels, fixed, filter_eps=eps)

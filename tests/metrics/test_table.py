@@ -18,10 +18,11 @@ def test_a_table_holds_means_intervals_and_what_was_left_out(dialogs, lexicon_fi
     options = Options(lexicon=load_lexicon(lexicon_file), unseen_lexicon=load_lexicon(lexicon_file), n_resamples=99)
     table, scores = score_table([*dialogs, make_dialog(["sad"], id="z", lang="en")], options)
     assert table["n_dialogs"] == len(scores) == 4
-    assert table["pege"] == pytest.approx(sum(s.pege for s in scores) / 4)
+    assert table["pege"] == pytest.approx(sum(s["pege"] for s in scores) / 4)
     assert table["ci"]["pege"][0] <= table["pege"] <= table["ci"]["pege"][1]
     assert table["quarantined"] == {"no-response": 1}
     assert table["companions"]["unseen_lexicon"]["pege"] == pytest.approx(table["pege"])
+    assert [s["unseen_lexicon.pege"] for s in scores] == [s["pege"] for s in scores]
 
 
 def test_systems_pair_up_by_id_and_else_by_starter(dialogs, lexicon_file):

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from pege.agent import load_agent
+from pege.agent.guided import Guide
 from pege.cli import main
 from pege.dialog import Context, Utterance, make_dialog
 from pege.errors import InputError
 from pege.io import write_rows
+from pege.lexicon import load_lexicon
 from pege.models.causal import load_model
 from pege.models.plato2.tokenizer import train_tokenizer
 from pege.training import TrainConfig, run_training
@@ -74,7 +76,42 @@ def test_a_model_trains_goes_on_after_a_stop_and_responds(model, config, tmp_pat
         Context(utterances=(Utterance(role="user", content=t),))
         for t in ("I lost my dog.", "We had a wonderful holiday.")
     ]
-    assert agent.respond(contexts, seed=1) == agent.respond(contexts, seed=1)
+    said = agent.respond(contexts, seed=1)
+    assert agent.respond(contexts, seed=1) == said
+    lexicon = load_lexicon(config(model).lexicon)
+    for strength, is_same in ((0.0, True), (100.0, False)):
+        guide = Guide(lexicon, strength)
+        guided = load_agent(str(whole), generation={"max_new_tokens": 5}, dtype="float32", guide=guide)
+        assert (guided.respond(contexts, seed=1) == said) is is_same
+
+
+def test_the_rest_of_a_dialog_is_learned_in_one_piece_each_utterance_with_an_end_of_its_own(tokenizer_dir, dialogs):
+    from transformers import AutoTokenizer
+
+    from pege.models.plato2 import Plato2Config
+    from pege.training.responses import make_response_samples, plato2_encoder
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    size = Plato2Config.of_size("tiny", vocab_size=len(tokenizer))
+    encode = plato2_encoder(tokenizer, size, max_length=128)
+    samples = list(make_response_samples(dialogs, encode, load_lexicon("pege-en"), sides="rest", emotion_input=False))
+    assert len(samples) == len(dialogs)
+    for sample, dialog in zip(samples, dialogs, strict=True):
+        learned = [i for i in sample["sample"].labels if i >= 0]
+        texts, utterance = [], []
+        for i in learned:
+            if i == tokenizer.eos_token_id:
+                texts.append(tokenizer.decode(utterance))
+                utterance = []
+            else:
+                utterance.append(i)
+        assert [t.strip() for t in texts] == dialog.texts[1:]
+        assert sample["n_utterances"] == 1
+
+
+def test_the_rest_is_not_for_listeners(config, tmp_path):
+    with pytest.raises(InputError, match="for PLATO-2 and causal LMs"):
+        run_training(config("moel", sides="rest"), tmp_path / "run")
 
 
 def test_self_chat_and_scores_take_a_run_of_any_kind(config, tmp_path, tiny_model_dir, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from pege.dialog import Context, Role
 from pege.models.causal import fast_dtype, load_model, run_settings
 from pege.models.generation import check_generation, local_names, seeded, tidy
 from pege.models.prompt import encode_dialog
+
+if TYPE_CHECKING:
+    from pege.agent.guided import Guide
 
 
 class LocalAgent(ModelAgent):
@@ -31,6 +34,7 @@ class LocalAgent(ModelAgent):
         max_context: tokens of the prompt; older turns are dropped.
         keep_cache: whether a call keeps its keys and values, so that the next one, with the same dialogs a turn later,
             reads only what is new. For one caller at a time.
+        guide: guidance while decoding; none unless given.
 
     Raises:
         InputError: a setting of generation out of its range.
@@ -47,9 +51,16 @@ class LocalAgent(ModelAgent):
         generation: dict[str, Any] | None = None,
         max_context: int = 1024,
         keep_cache: bool = False,
+        guide: Guide | None = None,
     ) -> None:
         super().__init__(
-            name, model, tokenizer, emotion_input=emotion_input, generation=generation, keep_cache=keep_cache
+            name,
+            model,
+            tokenizer,
+            emotion_input=emotion_input,
+            generation=generation,
+            keep_cache=keep_cache,
+            guide=guide,
         )
         self.role: Role = role
         self.max_context = max_context
@@ -72,7 +83,8 @@ class LocalAgent(ModelAgent):
 
         def work() -> None:
             try:
-                self._sample(inputs, stop_ids, seed, streamer=streamer, stopping_criteria=[_stopper(left_off)])
+                more = {"stopping_criteria": [_stopper(left_off)], **self._processors([context])}
+                self._sample(inputs, stop_ids, seed, streamer=streamer, **more)
             except BaseException as e:  # raised again below, in the caller's thread
                 failures.append(e)
                 streamer.end()
@@ -92,7 +104,8 @@ class LocalAgent(ModelAgent):
         kept = self._kept if keep_cache else None
         input_ids, mask, cache = join(kept, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
-        out = self._sample(inputs, stop_ids, seed, cache=new_cache(self.model) if cache is None else cache)
+        cache = new_cache(self.model) if cache is None else cache
+        out = self._sample(inputs, stop_ids, seed, cache=cache, **self._processors(contexts))
         if keep_cache:
             self._kept = keep(out.cache, out.sequences, mask, stop_ids)
         ids = out.sequences[:, input_ids.shape[1] :]  # (B, new)
@@ -144,6 +157,7 @@ def load_local_agent(
     generation: dict[str, Any] | None = None,
     dtype: str = "fast",
     keep_cache: bool = False,
+    guide: Guide | None = None,
 ) -> ModelAgent:
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
 
@@ -158,7 +172,11 @@ def load_local_agent(
     generation = run.get("generation", {}) | (generation or {})
     check_generation(generation, known=local_names())
     model, tokenizer = load_model(spec, dtype=fast_dtype() if dtype == "fast" else dtype)
-    settings: dict[str, Any] = {"emotion_input": run.get("emotion_input", False), "generation": generation}
+    settings: dict[str, Any] = {
+        "emotion_input": run.get("emotion_input", False),
+        "generation": generation,
+        "guide": guide,
+    }
     if model.config.model_type in RESPONSE_AGENTS:
         return RESPONSE_AGENTS[model.config.model_type](str(spec), model, tokenizer, **settings)
     return LocalAgent(str(spec), model, tokenizer, role=role, keep_cache=keep_cache, **settings)

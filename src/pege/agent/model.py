@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pege.dialog import Context
 from pege.errors import InputError
 from pege.models.generation import check_generation
 from pege.words import guess_language
+
+if TYPE_CHECKING:
+    from pege.agent.guided import Guide
 
 # Sampling from the 20 likeliest tokens, as the released decoders of PLATO-2 do, a little cooler than 1.
 GENERATION: dict[str, Any] = {"do_sample": True, "top_k": 20, "temperature": 0.9, "max_new_tokens": 40}
@@ -26,6 +29,7 @@ class ModelAgent(ABC):
         emotion_input: whether p(positive | u1) and p(negative | u1) go in, as in its training.
         generation: names of GenerationConfig; over the defaults of this module.
         keep_cache: whether a call may keep what the next one, with the same dialogs a turn later, need not read again.
+        guide: guidance while decoding; none unless given.
 
     Raises:
         InputError: a setting of generation out of its range; candidates of a model that does not rank them.
@@ -42,7 +46,9 @@ class ModelAgent(ABC):
         emotion_input: bool = False,
         generation: dict[str, Any] | None = None,
         keep_cache: bool = False,
+        guide: Guide | None = None,
     ) -> None:
+        self.guide = guide
         self.name, self.model, self.tokenizer = name, model, tokenizer
         self.emotion_input, self.keep_cache = emotion_input, keep_cache
         self.generation = GENERATION | (generation or {})
@@ -67,6 +73,15 @@ class ModelAgent(ABC):
     def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
         """Give the response to one context in pieces; here in one."""
         yield self.respond([context], seed=seed)[0]
+
+    def _processors(self, contexts: Sequence[Context]) -> dict[str, Any]:
+        """What ``generate`` is given for guided decoding; nothing without a guide."""
+        if self.guide is None:
+            return {}
+        from pege.agent.guided import GuidedLogits
+
+        n_rows = self.model.get_output_embeddings().weight.shape[0]
+        return {"logits_processor": [GuidedLogits(self.guide, contexts, self.tokenizer, n_rows)]}
 
     @abstractmethod
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:

@@ -28,6 +28,7 @@ class Plato2Agent(ModelAgent):
             generation=generation,
             emotion_input=self.emotion_input,
             seed=seed,
+            **self._processors(contexts),
         )
 
 
@@ -49,9 +50,11 @@ class ListenerAgent(ModelAgent):
             decoder_start_token_id=config.decoder_start_token_id,
             suppress_tokens=sorted(never - {config.eos_token_id}),
         )
-        device = self.model.device
-        with seeded(device, seed):
-            ids = self.model.generate(**inputs, generation_config=settings)  # (B, T), the first token ahead
+        processors = self._processors(contexts)  # before the seed is set: it may load a model
+        with seeded(self.model.device, seed):
+            ids = self.model.generate(
+                **inputs, generation_config=settings, **processors
+            )  # (B, T), the first token ahead
         texts = self.tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
         return [tidy(t) for t in texts]
 

@@ -25,14 +25,18 @@ _COMMANDS = {
     "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, compare, train, cascade."),
     "tokenizer": ("pege.cli.tokenizer:tokenizer", "Train PLATO-2's vocabulary on rows."),
     "train": ("pege.cli.train:train", "Train a model with the PEGE loss or with plain NLL."),
+    "prefer": ("pege.cli.prefer:prefer", "Train a run further on self-chats, by preference (DPO)."),
+    "trim": ("pege.cli.trim:trim", "Keep only the tokens of a vocabulary that a corpus uses."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),
     "respond": ("pege.cli.respond:respond", "Respond to the contexts of real dialogs, for BLEU."),
+    "perplexity": ("pege.cli.perplexity:perplexity", "Perplexity of a model on held-out rows."),
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
     "compare": ("pege.cli.score:compare", "Compare two systems on the same starters."),
     "report": ("pege.cli.report:report", "Write one page that says who did better."),
     "study": ("pege.cli.study:app", "Human evaluation on the web: create, serve, invite, results, agreement."),
+    "reproduce": ("pege.cli.reproduce:reproduce", "Run a study: the paper's tables 3 and 5, and what they hold."),
     "safety": ("pege.cli.safety:app", "The crisis check that runs before any model."),
 }
 for _place, (_name, (_path, _help)) in enumerate(_COMMANDS.items()):

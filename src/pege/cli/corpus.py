@@ -122,7 +122,7 @@ def card(folder: Path, /, *, name: str, licence: str) -> None:
 def audit(
     folder: Path, /, *, n_dialogs: int = 500, seed: int = 0, recogniser: str = "default", json: bool = False
 ) -> None:
-    """Search a sample of kept dialogs for personal data, before a release.
+    """Search a sample of kept dialogs for personal data, more widely than the filter, before a release.
 
     Args:
         folder: a corpus folder.
@@ -139,7 +139,7 @@ def audit(
         print(jsonlib.dumps(found, ensure_ascii=False))
         return
     for leak in found["leaks"]:
-        print(f"{leak['id']} utterance {leak['utterance']}: {leak['reason']} {leak['found'] or ''}\n    {leak['text']}")
+        print(f"{leak['id']} {leak['place']}: {leak['reason']} {leak['found']}\n    {leak['text']}")
     print(
         f"\n{found['n_dialogs']} dialogs, {found['n_utterances']} utterances; suspected: {found['suspected'] or 'none'}"
     )

@@ -130,9 +130,10 @@ def cascade(
     alias: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     name: str = "cascade",
     tolerance: float = 0.005,
+    for_class: str | None = None,
     json: bool = False,
 ) -> None:
-    """Join a fast classifier and an encoder: the encoder is asked only where the fast one is unsure.
+    """Join a fast classifier and an encoder: the encoder is asked only where needed.
 
     Args:
         fast: a folder that `pege emotion train` wrote, or `default`.
@@ -141,7 +142,10 @@ def cascade(
         output: folder for the cascade, with both classifiers in it.
         alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
         name: what signatures call it.
-        tolerance: how far macro-F1 and precision may stay behind the encoder's on the validation texts.
+        tolerance: how far macro-F1 and precision may stay behind the encoder's on the validation texts; with
+            --for-class, the share of what the encoder takes that may be lost.
+        for_class: ask the encoder where this class is likely, so that p > 0.9 of it is always the encoder's word;
+            positive for the corpus's end filter.
         json: print one JSON object.
     """
     from pege.emotion.cascade import train_cascade
@@ -150,7 +154,7 @@ def cascade(
         raise InputError(f"{tolerance} is no tolerance", where="--tolerance", fix="0 or more")
     first, second = load_classifier(fast), load_classifier(encoder)
     texts = read_labelled(validation, aliases=_aliases(alias), labels=first.labels)
-    found = train_cascade(first, second, texts, name=name, tolerance=tolerance)
+    found = train_cascade(first, second, texts, name=name, tolerance=tolerance, label=for_class)
     found.save(output)
     row = {"name": name, "threshold": found.config.threshold, "asked": found.share_unsure(texts.texts)}
     text = "{name}  threshold {threshold:.2f}  the encoder is asked about {asked:.1%} of the validation texts"
@@ -165,6 +169,7 @@ def compare_command(
     file: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     alias: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     threads: int | None = None,
+    for_class: str | None = None,
     json: bool = False,
 ) -> None:
     """Measure classifiers on the same text: quality, agreement with the first, precision where sure, time.
@@ -174,6 +179,7 @@ def compare_command(
         file: label<TAB>text files.
         alias: what other labels mean, e.g. joy=positive; with nothing after the sign they are left out.
         threads: processor threads, all by default.
+        for_class: precision where p of this class is above the paper's thresholds, instead of the largest p.
         json: print one JSON array.
     """
     from pege.emotion.evaluation import compare
@@ -182,13 +188,16 @@ def compare_command(
         _use_threads(threads)
     classifiers = [load_classifier(m) for m in models]
     rows = compare(classifiers, read_labelled(file, aliases=_aliases(alias), labels=classifiers[0].labels))
+    if for_class is not None and for_class not in rows[0]["classes"]:
+        raise InputError(f"no class {for_class!r}", where="--for-class", fix=f"one of {', '.join(rows[0]['classes'])}")
     if json:
         print(jsonlib.dumps(rows))
         return
     heads = ("model", "macro-F1", "agreement", "kappa", "p>0.5", "of texts", "p>0.9", "of texts", "texts/s")
     print(f"{rows[0]['n']} texts\n" + f"{heads[0]:<20}" + "".join(f"{h:>10}" for h in heads[1:]))
     for row in rows:
-        sure = [v for t in row["precision_above"].values() for v in (t["precision"], t["share"])]
+        above = (row if for_class is None else row["classes"][for_class])["precision_above"]
+        sure = [v for t in above.values() for v in (t["precision"], t["share"])]
         values = (row["macro_f1"], row["agreement"], row["kappa"], *sure)
         print(f"{row['name'][:20]:<20}" + "".join(f"{v:>10.3f}" for v in values) + f"{row['texts_per_s']:>10,.0f}")
 

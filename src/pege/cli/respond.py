@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
+
+from pege.cli.decoding import Decoding
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
@@ -21,42 +22,31 @@ def respond(
     n_dialogs: Count | None = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     batch_size: Count = 50,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    max_new_tokens: int | None = None,
-    dtype: Literal["fast", "auto", "float32", "bfloat16", "float16"] = "fast",
+    decoding: Annotated[Decoding | None, Parameter(name="*")] = None,
 ) -> None:
     """Respond to the contexts of real dialogs: rows for `pege score --references DATA`.
 
     The key of an endpoint is read from the environment variable OPENAI_API_KEY.
 
     Args:
-        agent: a run, base, a hub name, or http://HOST:PORT/v1#MODEL.
+        agent: a run, base, a hub name, http://HOST:PORT/v1#MODEL, or trivial:NAME (docs/selfchat.md).
         data: rows, a file or a folder of a corpus.
         output: file of rows, .jsonl: each response replaced by the agent's.
         n_dialogs: how many, drawn by the seed; all unless named.
         seed: of the draw and of generation.
         batch_size: dialogs side by side; part of what the responses depend on.
-        temperature: of generation.
-        top_k: of generation; 1 takes the likeliest token.
-        top_p: of generation.
-        max_new_tokens: of generation.
-        dtype: of the weights: fast (bfloat16 where the machine multiplies it in hardware), auto, or a type.
+        decoding: how it decodes.
     """
-    from pege.agent import agent_name, load_agent
+    from pege.agent import agent_name
     from pege.dialog import Dialog
     from pege.emotion import load_emotion_classifier
     from pege.errors import InputError
     from pege.io import read_rows
-    from pege.models.generation import check_generation
     from pege.selfchat import is_done, respond_settings, respond_to_dialogs
 
-    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    generation = {k: v for k, v in named.items() if v is not None}
-    check_generation(generation)
+    decoding = decoding or Decoding()
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
-    how["settings"] = {"data": str(data), "dtype": dtype, "generation": generation}
+    how["settings"] = {"data": str(data), **decoding.settings()}
     rows = [d for d in read_rows(data, Dialog) if d.agent_utterances]
     if len(rows) < (n_dialogs or 1):
         asked = "none" if n_dialogs is None else f"{n_dialogs} asked for"
@@ -69,7 +59,5 @@ def respond(
             emotions = load_emotion_classifier().emotions([rows[k].texts[0] for k in lacking])
             for k, emotion in zip(lacking, emotions, strict=True):
                 rows[k] = rows[k].model_copy(update={"emotion": emotion})
-        key = os.environ.get("OPENAI_API_KEY")
-        speaker = load_agent(agent, generation=generation, dtype=dtype, api_key=key, keep_cache=True)
-        respond_to_dialogs(speaker, rows, output, **how)
+        respond_to_dialogs(decoding.load(agent), rows, output, **how)
     print(output)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json as jsonlib
 import logging
-from dataclasses import asdict, replace
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from pege.dialog import Dialog
@@ -15,10 +17,12 @@ from pege.errors import InputError
 from pege.io import ROW_SUFFIXES, read_rows, write_rows
 from pege.lexicon import load_lexicon
 from pege.metrics import Options, compare_table, is_scorable, score_table, text_rows
+from pege.metrics.judges import load_judge
 from pege.metrics.ratings import read_ratings
 
 log = logging.getLogger(__name__)
 Range = tuple[float, float]
+Judges = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
 def score(
@@ -34,6 +38,7 @@ def score(
     classifier: str | None = None,
     ratings: Path | None = None,
     references: Path | None = None,
+    judges: Judges = (),
     per_dialog: Path | None = None,
     seed: NonNegativeInt = 0,
     n_resamples: PositiveInt = 9_999,
@@ -52,6 +57,7 @@ def score(
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours): how dialogs end.
         ratings: CSV of human ratings, columns id,rater,scale,rating.
         references: rows with the same ids and as many responses: BLEU-1/2 by sacreBLEU.
+        judges: repetition, safety, empathy:FOLDER, lm:URL#MODEL (docs/scores.md).
         per_dialog: write the scores of each dialog there, JSONL; Distinct and BLEU beside it, in NAME.text.jsonl.
         seed: of the bootstrap.
         n_resamples: of the bootstrap.
@@ -59,16 +65,17 @@ def score(
     """
     dialogs = list(read_rows(file, Dialog))
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
+    options = replace(options, judges=[load_judge(j, api_key=os.environ.get("OPENAI_API_KEY")) for j in judges])
     if ratings:
         options = replace(options, ratings=read_ratings(ratings))
     if references:
         options = replace(options, references=list(read_rows(references, Dialog)))
-    table, scores = score_table(dialogs, options)
+    table, rows = score_table(dialogs, options)
     silent = [d.id for d in dialogs if not is_scorable(d)]
     if silent:
         log.warning("%s: %d dialogs not scored (no-response), e.g. %s", file, len(silent), silent[0])
     if per_dialog:
-        write_rows(per_dialog, (asdict(s) for s in scores))
+        write_rows(per_dialog, rows)
         write_rows(_beside(per_dialog, "text"), text_rows(dialogs, options))
         if silent:
             write_rows(_beside(per_dialog, "quarantine"), ({"id": i, "reason": "no-response"} for i in silent))
@@ -94,6 +101,7 @@ def compare(
     unseen_lexicon: str | None = None,
     classifier: str | None = None,
     ratings: tuple[Path, Path] | None = None,
+    judges: Judges = (),
     seed: NonNegativeInt = 0,
     n_resamples: PositiveInt = 9_999,
     json: bool = False,
@@ -111,11 +119,13 @@ def compare(
         unseen_lexicon: a lexicon that training never saw.
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours).
         ratings: two CSV of human ratings, of the first and of the second system, columns id,rater,scale,rating.
+        judges: repetition, safety, empathy:FOLDER, lm:URL#MODEL (docs/scores.md).
         seed: of bootstrap and permutation.
         n_resamples: of both.
         json: print one JSON object.
     """
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
+    options = replace(options, judges=[load_judge(j, api_key=os.environ.get("OPENAI_API_KEY")) for j in judges])
     rated = (read_ratings(ratings[0]), read_ratings(ratings[1])) if ratings else None
     table = compare_table(list(read_rows(a, Dialog)), list(read_rows(b, Dialog)), options, ratings=rated)
     print(jsonlib.dumps(table, ensure_ascii=False) if json else _compare_text(table))
@@ -174,6 +184,10 @@ def _score_text(table: dict[str, Any]) -> str:
     if rated := companions.get("ratings"):
         shown = "  ".join(f"{scale} {_measured(rated, scale, '.3f')}" for scale in rated["ci"])
         lines += [f"human ratings ({rated['n_raters']} raters): {shown}", f"  {rated['signature']}"]
+    for name in (n for n in companions if n not in _COMPANIONS):
+        judged = companions[name]
+        shown = "  ".join(f"{value} {_measured(judged, value, '.3f')}" for value in judged["ci"])
+        lines += [f"{name}: {shown}", f"  {judged['signature']}"]
     return "\n".join([*lines, *_lacking(companions, files="FILE.csv")])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
+
+from pege.cli.decoding import Decoding
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
@@ -23,18 +24,14 @@ def selfchat(
     output: Path,
     n_starters: Count | None = None,
     batch_size: Count = 50,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    max_new_tokens: int | None = None,
-    dtype: Literal["fast", "auto", "float32", "bfloat16", "float16"] = "fast",
+    decoding: Annotated[Decoding | None, Parameter(name="*")] = None,
 ) -> None:
     """Let a candidate agent talk with a plain user model, many dialogs side by side.
 
     The key of an endpoint is read from the environment variable OPENAI_API_KEY.
 
     Args:
-        agent: a run, base, a hub name, or http://HOST:PORT/v1#MODEL.
+        agent: a run, base, a hub name, http://HOST:PORT/v1#MODEL, or trivial:NAME (docs/selfchat.md).
         user: who plays the user: `base`, a base-chat run, or the others.
         starters: en, zh, or a file of rows.
         turns: turns of two utterances, the starter included.
@@ -42,30 +39,19 @@ def selfchat(
         output: file of rows, .jsonl.
         n_starters: how many, the classes as even as they come; all unless named.
         batch_size: dialogs side by side; part of what the dialogs depend on.
-        temperature: of generation, both sides.
-        top_k: of generation, both sides.
-        top_p: of generation, both sides.
-        max_new_tokens: of generation, both sides.
-        dtype: of the weights: fast (bfloat16 where the machine multiplies it in hardware), auto, or a type.
+        decoding: how they decode, both sides.
     """
-    from pege.agent import agent_name, load_agent
+    from pege.agent import agent_name
     from pege.emotion import load_emotion_classifier
-    from pege.models.generation import check_generation
-    from pege.selfchat import is_done, load_starters, pick_starters, run_selfchat, settings_of
+    from pege.selfchat import is_done, load_starters, pick_starters, run_selfchat, settings_of, with_emotion
 
-    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    generation = {k: v for k, v in named.items() if v is not None}
-    check_generation(generation)
-    settings = {"starters": starters, "dtype": dtype, "generation": generation}
+    decoding = decoding or Decoding()
+    settings = {"starters": starters, **decoding.settings()}
     play: dict[str, Any] = {"n_turns": turns, "seed": seed, "batch_size": batch_size, "settings": settings}
     rows = load_starters(starters)
     if n_starters is not None:
         rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
     if not is_done(output, settings_of(agent_name(agent), agent_name(user), n_starters=len(rows), **play)):
-        emotions = load_emotion_classifier().emotions([r.texts[0] for r in rows])
-        rows = [r.model_copy(update={"emotion": e}) for r, e in zip(rows, emotions, strict=True)]
-        key = os.environ.get("OPENAI_API_KEY")
-        how: dict[str, Any] = {"generation": generation, "dtype": dtype, "api_key": key, "keep_cache": True}
-        candidate, player = load_agent(agent, **how), load_agent(user, role="user", **how)
-        run_selfchat(candidate, player, rows, output, **play)
+        rows = with_emotion(rows, load_emotion_classifier().emotions)
+        run_selfchat(decoding.load(agent), decoding.load(user, "user"), rows, output, **play)
     print(output)

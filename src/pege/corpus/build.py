@@ -1,10 +1,10 @@
 """The build as a plan on Daft: on one machine, or the same code on a Ray cluster (docs/corpus.md).
 
-    input -> 1 intake -> 2 clean -> 3 shared -> 4 filter -> train, validation, dropped, report.json
+    input -> 1 intake -> 2 clean -> 3 templates -> 4 filter -> 5 duplicates -> train, validation, dropped, report.json
 
 Steps 1, 2 and 4 work on one shard at a time, wherever a worker is free; step 3 looks at all shards at once, for
-near-duplicates and for responses that occur too often. A shard that is done is never done again, so that a build that
-was stopped goes on, and ends with the same bytes. This is the only module that imports daft.
+responses that occur too often, step 5 for near-duplicates among what was kept. A shard that is done is never done
+again: a build that was stopped goes on, and ends with the same bytes. This is the only module that imports daft.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import functools
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -33,14 +34,15 @@ from pege.corpus.config import CorpusConfig
 from pege.corpus.duplicates import Linked
 from pege.corpus.filter_step import Classifier, Models, check_models, filter_shard, load_models
 from pege.corpus.intake import take_in
-from pege.corpus.output import check_kept, write_corpus
-from pege.corpus.shards import Step, read_table, write_table
-from pege.corpus.sources import Source, find_sources, read_source
+from pege.corpus.output import Steps, check_kept, write_corpus
+from pege.corpus.shards import Step, read_table, shard_of, write_table
+from pege.corpus.sources import SOURCES_FILE, Source, check_same, find_sources, read_source, write_sources
 from pege.errors import InputError
 from pege.io import is_begun, read_json, start_run, write_json
 
 log = logging.getLogger(__name__)
-_PASS_ROWS = 4_000_000  # hashes that a query of step 3 holds at once
+_PASS_ROWS = 4_000_000  # hashes that a query of steps 3 and 5 holds at once
+_PATIENCE_S = 10
 Runner = Literal["local", "ray"]
 
 
@@ -76,29 +78,47 @@ def build_corpus(
     """
     folder = Path(output)
     wanted = config.model_dump(mode="json") | {"keep_dropped": keep_dropped}
-    if is_begun(folder, wanted, kind="corpus", flag="--output") and (folder / "report.json").is_file():
+    if workers is not None and workers < 1:
+        raise InputError(f"{workers} workers", where="--workers", fix="1 or more")
+    is_there = is_begun(folder, wanted, kind="corpus", flag="--output")
+    if is_there and (folder / "report.json").is_file():
         log.info("%s is done; name another --output to build again", folder)
+        if (sources := _sources_still_there(config)) is not None:
+            check_same(sources, folder)
+        _clear(folder / "work")  # of a start that was stopped at the very end
         return dict(read_json(folder / "report.json"))
     sources = find_sources(config.input, layout=config.layout, listing=_remote_files)
     check_models(config)
-    start_run(folder, wanted, packages=("daft", "pyarrow", "torch"))
-    plan = _Plan(folder / "work", config, sources, classifier, 1 if classifier else workers or os.cpu_count() or 1)
     _use_runner(runner, address)
+    if is_there:
+        check_same(sources, folder)
+    start_run(folder, wanted, packages=("daft", "pyarrow", "torch"))
+    write_sources(sources, folder)
+    plan = _Plan(folder / "work", config, sources, classifier, 1 if classifier else workers or os.cpu_count() or 1)
     plan.run_all()
+    steps = Steps(plan.taken, plan.cleaned, plan.filtered, plan.duplicates)
     try:
-        check_kept(plan.taken, plan.cleaned, plan.filtered, where=", ".join(config.input))
+        check_kept(steps, where=", ".join(config.input))
     except InputError:
         _remove(folder)  # else the command with another input would be refused
         raise
-    report = write_corpus(folder, config, plan.taken, plan.cleaned, plan.filtered, keep_dropped=keep_dropped)
-    shutil.rmtree(folder / "work")
+    report = write_corpus(folder, config, steps, keep_dropped=keep_dropped)
+    _clear(folder / "work")
     return report
+
+
+def _sources_still_there(config: CorpusConfig) -> list[Source] | None:
+    """Inputs of a build that is done; None where they are gone by now, which is no fault."""
+    try:
+        return find_sources(config.input, layout=config.layout, listing=_remote_files)
+    except InputError:
+        return None
 
 
 def _remove(folder: Path) -> None:
     """Remove a build that came to nothing; of the folder only what the build wrote."""
-    shutil.rmtree(folder / "work")
-    for name in ("config.yaml", "versions.json"):
+    _clear(folder / "work")
+    for name in ("config.yaml", "versions.json", SOURCES_FILE):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
@@ -114,8 +134,11 @@ def _use_runner(runner: Runner, address: str | None) -> None:
     except ImportError as e:
         raise InputError("ray is not installed", fix="pip install 'pege[ray]'") from e
     try:
+        if address is not None and "://" not in address and address != "auto":
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()  # Ray itself waits for minutes
         daft.set_runner_ray(address, noop_if_initialized=True)
-    except ConnectionError as e:
+    except (OSError, ValueError) as e:
         raise InputError(f"no Ray cluster answers ({e})", where=address, fix="name its address, or none") from e
 
 
@@ -135,7 +158,11 @@ class _Plan:
     ) -> None:
         self.config, self.sources, self.classifier, self.workers = config, sources, classifier, workers
         self.taken, self.cleaned = Step(work / "1-intake"), Step(work / "2-clean")
-        self.shared, self.filtered = work / "3-shared", Step(work / "4-filter")
+        self.templates, self.filtered, self.duplicates = (
+            work / "3-templates",
+            Step(work / "4-filter"),
+            work / "5-duplicates",
+        )
 
     @functools.cached_property
     def models(self) -> Models:
@@ -150,20 +177,30 @@ class _Plan:
             write_json(whole, [s.name for s in self.sources])
         shards = self.taken.shards()
         self._work("clean", [s for s in shards if not self.cleaned.is_done(s)])
-        if not (self.shared / "done").is_file():
-            self._share(shards)
+        if not (self.templates / "done").is_file():
+            self._find_templates(shards)
         self._work("filter", [s for s in shards if not self.filtered.is_done(s)])
+        if not (self.duplicates / "done").is_file():
+            self._find_duplicates(shards)
 
     def _work(self, step: str, names: list[str]) -> None:
-        """Run a step's shards side by side, with a bar that knows the time left."""
+        """Run a step's shards side by side, with a bar that knows the time left.
+
+        Raises:
+            KeyboardInterrupt: not all of them were done: daft ends its stream on a signal without a word.
+        """
         if not names:
             return
+        n_done = 0
         with tqdm(total=len(names), desc=step, unit="shard") as bar:
             n_rows = 0
             for n in self._side_by_side(step, names):
                 n_rows += n
+                n_done += 1
                 bar.set_postfix(dialogs=n_rows)
                 bar.update()
+        if n_done != len(names):
+            raise KeyboardInterrupt
 
     def _side_by_side(self, step: str, names: list[str]) -> Iterator[int]:
         """Do shards wherever a worker is free; give the conversations of each as it is done."""
@@ -178,35 +215,39 @@ class _Plan:
         rows = frame.select(worker(frame["name"]).alias("rows")).iter_rows(results_buffer_size=None)
         yield from (row["rows"] for row in rows)
 
-    def _share(self, shards: list[str]) -> None:
-        """Step 3: what only all shards together show."""
+    def _find_templates(self, shards: list[str]) -> None:
+        """Step 3: responses that occur in too many dialogs."""
+        files = [str(self.cleaned.path(s, "responses")) for s in shards]
+        files = [f for f in files if read_table(Path(f), []).num_rows]
+        frequent = _frequent(files, self.config.max_response_count, self.templates / "passes")
+        write_table(pa.table({"hash": pa.array(frequent)}), self.templates / "frequent.parquet")
+        write_json(self.templates / "done", {"frequent_responses": len(frequent)})
+
+    def _find_duplicates(self, shards: list[str]) -> None:
+        """Step 5: near-duplicates among the kept sessions of all shards."""
         columns = [f"band_{k}" for k in range(self.config.duplicate_bands)]
-        files = [str(self.cleaned.path(s, "bands")) for s in shards]
+        files = [str(self.filtered.path(s, "bands")) for s in shards]
         full = [f for f in files if read_table(Path(f), []).num_rows]
         linked = Linked()
         for column in tqdm(columns, desc="near-duplicates", unit="band") if full else ():
-            for first, other in _same_hash(full, column, self.shared / "passes"):
+            for first, other in _same_hash(full, column, self.duplicates / "passes"):
                 linked.join(first, other)
         others = linked.others()
         ids = self._ids(shards, set(others.values()))
         by_shard: dict[str, list[str]] = {s: [] for s in shards}
         for key in others:
-            by_shard[key.rpartition("-")[0]].append(key)
+            by_shard[shard_of(key)].append(key)
         for shard, keys in by_shard.items():
             of = pa.array([ids[others[k]] for k in keys], pa.string())
-            write_table(pa.table({"key": pa.array(keys, pa.string()), "of": of}), self.shared / f"{shard}.parquet")
-        files = [str(self.cleaned.path(s, "responses")) for s in shards]
-        files = [f for f in files if read_table(Path(f), []).num_rows]
-        frequent = _frequent(files, self.config.max_response_count, self.shared / "passes")
-        write_table(pa.table({"hash": pa.array(frequent)}), self.shared / "frequent.parquet")
-        write_json(self.shared / "done", {"near_duplicates": len(others), "frequent_responses": len(frequent)})
+            write_table(pa.table({"key": pa.array(keys, pa.string()), "of": of}), self.duplicates / f"{shard}.parquet")
+        write_json(self.duplicates / "done", {"near_duplicates": len(others)})
 
     def _ids(self, shards: list[str], keys: set[str]) -> dict[str, str]:
         """Ids of some dialogs by their keys."""
         wanted = pa.array(sorted(keys), pa.string())
         found: dict[str, str] = {}
         for shard in shards if len(wanted) else ():
-            table = read_table(self.cleaned.path(shard, "conversations"), ["key", "id"])
+            table = read_table(self.filtered.path(shard, "kept"), ["key", "id"])
             chosen = table.filter(pc.is_in(table.column("key"), wanted)).to_pydict()
             found |= dict(zip(chosen["key"], chosen["id"], strict=True))
         return found
@@ -216,7 +257,8 @@ class _Plan:
         if step == "intake":
             source = next(s for s in self.sources if s.name == name)
             rows = read_source(source, opening=_open_remote)
-            names = take_in(rows, self.taken, name, shard_rows=self.config.shard_rows, limit=self.config.limit)
+            how: dict[str, Any] = {"shard_rows": self.config.shard_rows, "limit": self.config.limit}
+            names = take_in(rows, self.taken, name, fields=self.config.fields, **how)
             return sum(int(c["conversations"]) for c in self.taken.counts(names))
         if step == "clean":
             table = read_table(self.taken.path(name, "conversations"))
@@ -224,10 +266,8 @@ class _Plan:
             self.cleaned.write(name, tables, counts)
             return len(table)
         table = read_table(self.cleaned.path(name, "conversations"))
-        others = read_table(self.shared / f"{name}.parquet").to_pydict()
-        frequent = read_table(self.shared / "frequent.parquet").column("hash").to_numpy()
-        duplicate_of = dict(zip(others["key"], others["of"], strict=True))
-        tables, counts = filter_shard(table, duplicate_of, frequent, self.config, self.models, HASHING)
+        frequent = read_table(self.templates / "frequent.parquet").column("hash").to_numpy()
+        tables, counts = filter_shard(table, frequent, self.config, self.models, HASHING)
         self.filtered.write(name, tables, counts)
         return len(table)
 
@@ -291,7 +331,7 @@ def _frequent(files: list[str], max_count: int, work: Path) -> NDArray[np.uint64
     """Hashes that more than so many dialogs have, in order."""
     found: list[NDArray[np.uint64]] = [np.zeros(0, dtype=np.uint64)]
     for part in _passes(daft.read_parquet(files), work) if files else ():
-        counts = part.groupby("hash").agg(daft.col("hash").count().alias("n_dialogs"))
+        counts = part.distinct().groupby("hash").agg(daft.col("dialog").count().alias("n_dialogs"))
         often = counts.where(daft.col("n_dialogs") > max_count).select("hash").to_arrow()
         found.append(often.column("hash").to_numpy().astype(np.uint64))
     return np.sort(np.concatenate(found))

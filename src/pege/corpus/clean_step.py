@@ -42,8 +42,8 @@ def clean_shard(table: pa.Table, config: CorpusConfig, hashing: Hashing) -> tupl
         hashing: see there.
 
     Returns:
-        Tables ``conversations`` (``CLEAN``), ``dropped`` (``DROPPED``), ``bands`` (key and a hash a band) and
-        ``responses`` (a hash a distinct response of a dialog), and the counts.
+        Tables ``conversations`` (``CLEAN``), ``dropped`` (``DROPPED``) and ``responses`` (hashes of a response and of
+        its dialog), and the counts.
     """
     if config.trailing == "cut":
         table = _without_last_word(table)
@@ -58,7 +58,6 @@ def clean_shard(table: pa.Table, config: CorpusConfig, hashing: Hashing) -> tupl
     tables = {
         "conversations": kept,
         "dropped": drops.table(table),
-        "bands": band_table(kept, config, hashing),
         "responses": response_table(kept, config, hashing),
     }
     return tables, {"read": table.num_rows, "kept": kept.num_rows, "dropped": table.num_rows - kept.num_rows}
@@ -131,15 +130,19 @@ def _shingled(table: pa.Table) -> pa.Array:
 
 
 def response_table(table: pa.Table, config: CorpusConfig, hashing: Hashing) -> pa.Table:
-    """``hash`` uint64 of the agent's utterances that are long enough to be a template, each once a dialog."""
-    empty = pa.table({"hash": pa.array([], pa.uint64())})
+    """``hash`` uint64 of the agent's utterances that are long enough to be a template, with that of their ``dialog``.
+
+    A dialog that was posted thirty times then counts once: its responses are no template for that.
+    """
+    empty = pa.table({"hash": pa.array([], pa.uint64()), "dialog": pa.array([], pa.uint64())})
     if not config.frequent_words or not table.num_rows:
         return empty
     texts, offsets = flatten(table)
     found = response_hashes(texts, offsets, config, hashing)
     owners = np.searchsorted(offsets, found.positions, side="right") - 1
-    pairs = np.unique(np.stack((owners.astype(np.uint64), found.hashes)), axis=1)
-    return pa.table({"hash": pa.array(pairs[1])})
+    dialogs = hashing.texts(_shingled(table))[owners]
+    pairs = np.unique(np.stack((dialogs, found.hashes)), axis=1)
+    return pa.table({"hash": pa.array(pairs[1]), "dialog": pa.array(pairs[0])})
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class CorpusConfig(BaseModel):
     """Of the files; guessed from their names unless named."""
     limit: int | None = Field(None, ge=1)
     """Read at most so many conversations of each file."""
+    fields: tuple[str, ...] = ("situation_emotion",)
+    """Further fields of a source's rows that are kept, as they are: no filter looks into them."""
     cleaning: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_checked_rules), Parameter(show=False)] = tuple(
         DEFAULT_CLEANING
     )
@@ -66,9 +68,9 @@ class CorpusConfig(BaseModel):
     """A response that occurs in more dialogs is a template or an ad; 0 words in `frequent_words` turns this off."""
     frequent_words: int = Field(6, ge=0)
     """Of such a response, at least: `thank you` may occur as often as it does."""
-    duplicate_bands: int = Field(16, ge=0)
+    duplicate_bands: int = Field(16, ge=0, le=256)
     """Near-duplicates: bands of the MinHash; 0 keeps them."""
-    duplicate_rows: int = Field(8, ge=1)
+    duplicate_rows: int = Field(8, ge=1, le=256)
     """Rows of a band; 16 bands of 8 rows find a pair of Jaccard similarity 0.8 with probability 0.95."""
     duplicate_ngram: int = Field(5, ge=1)
     """Words (or Han characters) of a shingle."""

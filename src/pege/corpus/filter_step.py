@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pege.corpus.clean_step import CLEAN, Hashing, response_hashes
+from pege.corpus.clean_step import CLEAN, Hashing, band_table, response_hashes
 from pege.corpus.config import CorpusConfig
 from pege.corpus.shards import CONVERSATION, DROPPED, KEPT, Drops, flatten, keep_rows
 from pege.corpus.windows import cut_windows
@@ -74,7 +74,6 @@ class _Sessions:
 
 def filter_shard(
     table: pa.Table,
-    duplicate_of: dict[str, str],
     frequent: NDArray[np.uint64],
     config: CorpusConfig,
     models: Models,
@@ -84,21 +83,19 @@ def filter_shard(
 
     Args:
         table: ``CLEAN`` rows.
-        duplicate_of: key of a near-duplicate -> id of the dialog that stays.
         frequent: hashes of responses that occur too often.
         config: filters and thresholds.
         models: what the filters ask.
         hashing: as in the clean step.
 
     Returns:
-        Tables ``kept`` (``KEPT``) and ``dropped`` (``DROPPED``), and counts: conversations read, sessions kept and
-        dropped; with the name of the classifier that was asked.
+        Tables ``kept`` (``KEPT``), ``dropped`` (``DROPPED``) and ``bands`` (a hash a band of each kept session), and
+        counts: conversations read, sessions kept and dropped; with the name of the classifier that was asked.
     """
     dropped: list[pa.Table] = []
     n_conversations = table.num_rows
-    table = _without(table, _near_duplicates(table, duplicate_of), dropped)
-    table = _without(table, _frequent_responses(table, frequent, config, hashing), dropped)
     table = _cut(table, config, models, dropped) if config.window else table.select(CONVERSATION.names)
+    table = _without(table, _frequent_responses(table, frequent, config, hashing), dropped)
     for name in config.filters:
         table = _without(table, FILTERS_BY_NAME[name](_Sessions.of(table), config, models), dropped)
     kept = _with_emotions(table, models)
@@ -109,7 +106,7 @@ def filter_shard(
         "dropped": refused.num_rows,
         "classifier": models.emotion().name,
     }
-    return {"kept": kept, "dropped": refused}, counts
+    return {"kept": kept, "dropped": refused, "bands": band_table(kept, config, hashing)}, counts
 
 
 def _without(table: pa.Table, drops: Drops, dropped: list[pa.Table]) -> pa.Table:
@@ -123,13 +120,6 @@ def _without(table: pa.Table, drops: Drops, dropped: list[pa.Table]) -> pa.Table
 
 
 # ---- what the third step found
-
-
-def _near_duplicates(table: pa.Table, duplicate_of: dict[str, str]) -> Drops:
-    keys = table.column("key").to_pylist()
-    rows = [k for k, key in enumerate(keys) if key in duplicate_of]
-    n = len(rows)
-    return Drops(rows, ["near-duplicate"] * n, [None] * n, [f"of {duplicate_of[keys[k]]}" for k in rows])
 
 
 def _frequent_responses(table: pa.Table, frequent: NDArray[np.uint64], config: CorpusConfig, hashing: Hashing) -> Drops:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,16 @@ from pege.corpus.shards import CONVERSATION, QUARANTINED, Step, conversation_row
 from pege.dialog import Dialog
 from pege.errors import InputError
 
-_OWN_FIELDS = {"id", "lang", "source", "messages", "emotion"}
 
-
-def take_in(rows: Iterable[RawRow], step: Step, name: str, *, shard_rows: int, limit: int | None = None) -> list[str]:
+def take_in(
+    rows: Iterable[RawRow],
+    step: Step,
+    name: str,
+    *,
+    shard_rows: int,
+    limit: int | None = None,
+    fields: Sequence[str] = (),
+) -> list[str]:
     """Read one input into shards ``NAME-00000``, ``NAME-00001``, ...
 
     A file that breaks off keeps the rows before the break; the break itself is quarantined. Shards that an earlier
@@ -31,6 +38,7 @@ def take_in(rows: Iterable[RawRow], step: Step, name: str, *, shard_rows: int, l
         name: of the input; it orders the inputs.
         shard_rows: rows of a shard, quarantined ones included.
         limit: stop after so many rows.
+        fields: further ones of a row that are kept, where they are single values.
 
     Returns:
         The names of the shards.
@@ -43,7 +51,7 @@ def take_in(rows: Iterable[RawRow], step: Step, name: str, *, shard_rows: int, l
             return names
         names.append(f"{name}-{k:05d}")
         if not step.is_done(names[-1]):
-            _write_shard(part, step, names[-1])
+            _write_shard(part, step, names[-1], fields)
     raise AssertionError
 
 
@@ -56,7 +64,7 @@ def _until_broken(rows: Iterable[RawRow], name: str) -> Iterator[RawRow]:
         yield Path(str(e.where or name)).name, line + 1, InputError(e.what)
 
 
-def _write_shard(part: list[RawRow], step: Step, shard: str) -> None:
+def _write_shard(part: list[RawRow], step: Step, shard: str, fields: Sequence[str]) -> None:
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     for place, (file, line, raw) in enumerate(part):
@@ -65,7 +73,7 @@ def _write_shard(part: list[RawRow], step: Step, shard: str) -> None:
             text = None if isinstance(raw, InputError) else _shown(raw)
             bad.append({"file": file, "line": line, "reason": dialog.what, "row": text})
         else:
-            good.append(_row(dialog, f"{shard}-{place:06d}", (file, line)))
+            good.append(_row(dialog, f"{shard}-{place:06d}", (file, line), fields))
     tables = {
         "conversations": pa.Table.from_pylist(good, CONVERSATION),
         "quarantined": pa.Table.from_pylist(bad, QUARANTINED),
@@ -79,6 +87,10 @@ def _shown(raw: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _row(dialog: Dialog, key: str, at: tuple[str, int]) -> dict[str, Any]:
-    extra = {k: v for k, v in (dialog.model_extra or {}).items() if isinstance(v, str | int | float | bool)}
+def _row(dialog: Dialog, key: str, at: tuple[str, int], fields: Sequence[str]) -> dict[str, Any]:
+    extra = {k: v for k, v in (dialog.model_extra or {}).items() if k in fields and _is_plain(v)}
     return conversation_row(key, dialog.id, dialog.language, dialog.source, dialog.texts, extra, at)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from pege.corpus.config import CorpusConfig
-from pege.corpus.shards import DROPPED, Step, read_table, write_table
+from pege.corpus.shards import CONVERSATION, DROPPED, Drops, Step, keep_rows, read_table, write_table
 from pege.errors import InputError
 from pege.io import write_json, write_rows
 
+log = logging.getLogger(__name__)
+
+#: reasons whose detail is a number, a topic or an id; that of others quotes the dialog
+_TELLS_NO_TEXT = {"near-duplicate", "unclear-start", "not-positive-end", "offensive", "topic"}
 _EMOTION = pa.struct([("negative", pa.float64()), ("neutral", pa.float64()), ("positive", pa.float64())])
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 #: A row of the corpus in the ``messages`` form (docs/rows.md); ``extra`` holds further fields of the source, JSON.
@@ -33,68 +39,127 @@ SIDES = ("train", "validation")
 ROWS_OF_A_SHARD = 50_000
 
 
-def write_corpus(
-    folder: Path,
-    config: CorpusConfig,
-    taken: Step,
-    cleaned: Step,
-    filtered: Step,
-    *,
-    keep_dropped: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Steps:
+    """What the steps left: their shards, and the folder of the near-duplicates."""
+
+    taken: Step
+    cleaned: Step
+    filtered: Step
+    duplicates: Path
+
+    def shards(self) -> list[str]:
+        """All shards of the input."""
+        return self.taken.shards()
+
+    def kept(self, shard: str) -> pa.Table:
+        """Kept sessions of a shard, near-duplicates left out."""
+        return self._parted(shard)[0]
+
+    def dropped(self, shard: str) -> Iterator[pa.Table]:
+        """Dropped conversations and sessions of a shard, step by step."""
+        yield read_table(self.cleaned.path(shard, "dropped"))
+        yield read_table(self.filtered.path(shard, "dropped"))
+        yield self._parted(shard)[1]
+
+    def _parted(self, shard: str) -> tuple[pa.Table, pa.Table]:
+        kept = read_table(self.filtered.path(shard, "kept"))
+        found = read_table(self.duplicates / f"{shard}.parquet").to_pydict()
+        of = dict(zip(found["key"], found["of"], strict=True))
+        keys = kept.column("key").to_pylist()
+        rows = [k for k, key in enumerate(keys) if key in of]
+        n = len(rows)
+        drops = Drops(rows, ["near-duplicate"] * n, [None] * n, [f"of {of[keys[k]]}" for k in rows])
+        stays = np.ones(len(keys), dtype=np.bool_)
+        stays[rows] = False
+        return keep_rows(kept, stays), drops.table(kept.select(CONVERSATION.names))
+
+
+def write_corpus(folder: Path, config: CorpusConfig, steps: Steps, *, keep_dropped: bool) -> dict[str, Any]:
     """Write the corpus folder from the shards of the steps.
 
     Args:
         folder: of the corpus.
         config: of the split and of the last utterance.
-        taken: the first step's shards.
-        cleaned: the second's.
-        filtered: the fourth's.
-        keep_dropped: whether dropped dialogs keep their texts.
+        steps: where they are.
+        keep_dropped: whether dropped dialogs keep their texts, and what the filters saw of them.
 
     Returns:
         The report, in which input = kept + dropped + quarantined.
+
+    Raises:
+        RuntimeError: conversations of the first step are missing from a later one; nothing is written then.
     """
-    shards = filtered.shards()
+    shards = steps.shards()
+    n_taken = _check_counts(steps, shards)
+    for part in folder.glob("*/.*.part"):  # of a start that was killed
+        part.unlink()
     reasons: Counter[str] = Counter()
-    dropped = (
-        _counted(read_table(step.path(s, "dropped")), reasons, keep_dropped)
-        for s in shards
-        for step in (cleaned, filtered)
-    )
+    dropped = (_counted(table, reasons, keep_dropped) for s in shards for table in steps.dropped(s))
     _write_parts(folder / "dropped", dropped, DROPPED)
-    n_quarantined = _write_quarantine(folder, taken, shards)
+    n_quarantined = _write_quarantine(folder, steps.taken, shards)
+    renamed = _repeated_ids(steps, shards)
     n_rows = dict.fromkeys(SIDES, 0)
     for side in SIDES:
-        rows = (_rows(read_table(filtered.path(s, "kept")), side, config) for s in shards)
+        rows = (_rows(steps.kept(s), side, config, renamed) for s in shards)
         n_rows[side] = _write_parts(folder / side, rows, ROW)
     n_kept = sum(n_rows.values())
+    n_input = n_kept + sum(reasons.values()) + n_quarantined
+    if config.window is None and n_input != n_taken + n_quarantined:
+        raise RuntimeError(f"{n_taken + n_quarantined} rows were read and {n_input} are accounted for")
     report = {
-        "input": n_kept + sum(reasons.values()) + n_quarantined,
+        "input": n_input,
+        "conversations": n_taken + n_quarantined,
         "kept": n_kept,
         "dropped": dict(reasons.most_common()),
         "quarantined": n_quarantined,
         **n_rows,
-        "classifier": next(filtered.counts(shards))["classifier"],
+        "classifier": next(steps.filtered.counts(shards))["classifier"],
     }
     write_json(folder / "report.json", report)
     return report
 
 
-def check_kept(taken: Step, cleaned: Step, filtered: Step, *, where: str) -> None:
+def _check_counts(steps: Steps, shards: list[str]) -> int:
+    """See that each step had all that the one before it left; give the conversations of the first."""
+    taken, cleaned, filtered = (list(s.counts(shards)) for s in (steps.taken, steps.cleaned, steps.filtered))
+    handed_on = (("conversations", taken, "read", cleaned), ("kept", cleaned, "conversations", filtered))
+    for left, before, got, after in handed_on:
+        n_left, n_got = sum(c[left] for c in before), sum(c[got] for c in after)
+        if n_left != n_got:
+            raise RuntimeError(f"a step left {n_left} conversations and the next one had {n_got}")
+    return sum(int(c["conversations"]) for c in taken)
+
+
+def _repeated_ids(steps: Steps, shards: list[str]) -> dict[str, str]:
+    """Give a new id, by key, to each kept session whose id another one has: ID~2, ID~3, ..."""
+    seen: Counter[str] = Counter()
+    renamed: dict[str, str] = {}
+    for shard in shards:
+        kept = steps.kept(shard).select(["key", "id"]).to_pydict()
+        for key, dialog_id in zip(kept["key"], kept["id"], strict=True):
+            seen[dialog_id] += 1
+            if seen[dialog_id] > 1:
+                renamed[key] = f"{dialog_id}~{seen[dialog_id]}"
+    if renamed:
+        log.warning("%d kept dialogs have an id that another one has; they get ~2, ~3, ... behind it", len(renamed))
+    return renamed
+
+
+def check_kept(steps: Steps, *, where: str) -> None:
     """See that a dialog was kept, before anything is written.
 
     Raises:
         InputError: none was; with the counts of the reasons and what is wrong with the first quarantined row.
     """
-    shards = filtered.shards()
-    if any(c["kept"] for c in filtered.counts(shards)):
+    shards = steps.shards()
+    if any(c["kept"] for c in steps.filtered.counts(shards)):
         return
     reasons: Counter[str] = Counter()
-    for table in (read_table(step.path(s, "dropped"), ["reason"]) for s in shards for step in (cleaned, filtered)):
+    for table in (t for s in shards for t in steps.dropped(s)):
         reasons.update(table.column("reason").to_pylist())
     found = [f"{n} {reason}" for reason, n in reasons.most_common()]
-    bad = [row for s in shards for row in read_table(taken.path(s, "quarantined")).to_pylist()]
+    bad = [row for s in shards for row in read_table(steps.taken.path(s, "quarantined")).to_pylist()]
     if bad:
         found.append(f"{len(bad)} quarantined, the first at {bad[0]['file']}:{bad[0]['line']}: {bad[0]['reason']}")
     what = f"no dialog was kept ({', '.join(found) or 'nothing was read'})"
@@ -102,11 +167,17 @@ def check_kept(taken: Step, cleaned: Step, filtered: Step, *, where: str) -> Non
 
 
 def _counted(table: pa.Table, reasons: Counter[str], keep_texts: bool) -> pa.Table:
-    reasons.update(table.column("reason").to_pylist())
+    found = table.column("reason").to_pylist()
+    reasons.update(found)
     if keep_texts:
         return table
-    place = table.schema.get_field_index("texts")
-    return table.set_column(place, DROPPED.field("texts"), pa.nulls(table.num_rows, DROPPED.field("texts").type))
+    details = [
+        d if r in _TELLS_NO_TEXT else None for d, r in zip(table.column("detail").to_pylist(), found, strict=True)
+    ]
+    for name, values in (("texts", [None] * table.num_rows), ("detail", details)):
+        field = DROPPED.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    return table
 
 
 def _write_parts(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:
@@ -135,7 +206,7 @@ def _write_quarantine(folder: Path, taken: Step, shards: list[str]) -> int:
     return n
 
 
-def _rows(kept: pa.Table, side: str, config: CorpusConfig) -> pa.Table:
+def _rows(kept: pa.Table, side: str, config: CorpusConfig, renamed: Mapping[str, str]) -> pa.Table:
     """Give ``ROW`` rows of the sessions on one side."""
     ids = kept.column("id").to_pylist()
     is_here = np.array([side_of(i, config) == side for i in ids], dtype=np.bool_)
@@ -147,7 +218,9 @@ def _rows(kept: pa.Table, side: str, config: CorpusConfig) -> pa.Table:
     emotion = pa.StructArray.from_arrays(
         [kept.column(n).combine_chunks() for n in ("negative", "neutral", "positive")], fields=list(_EMOTION)
     )
-    columns = {n: kept.column(n) for n in ("id", "lang", "source", "extra")}
+    columns = {n: kept.column(n) for n in ("lang", "source", "extra")}
+    pairs = zip(kept.column("key").to_pylist(), kept.column("id").to_pylist(), strict=True)
+    columns["id"] = pa.array([renamed.get(key, i) for key, i in pairs], pa.string())
     return pa.table({**columns, "messages": pa.array(messages, _MESSAGES), "emotion": emotion})
 
 

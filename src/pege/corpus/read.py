@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pege.corpus.output import SIDES
+from pege.corpus.readers import made_id, plain_id
 from pege.corpus.shards import read_table
 from pege.dialog import Dialog
 from pege.errors import InputError
@@ -74,6 +77,7 @@ def inspect_dialog(folder: Path, dialog_id: str) -> list[dict[str, Any]]:
     Raises:
         InputError: no such corpus, or no such id in it.
     """
+    asked, dialog_id = dialog_id, plain_id(dialog_id.split("#")[0].split("~")[0]) + _tail(dialog_id)
     stories: list[dict[str, Any]] = []
     for side in SIDES:
         stories += [{"went": "kept", "side": side, **row} for p in parts(folder, side) for row in _of_id(p, dialog_id)]
@@ -83,15 +87,17 @@ def inspect_dialog(folder: Path, dialog_id: str) -> list[dict[str, Any]]:
             row["utterance"] = None if place is None else place + 1  # people count from 1
             stories.append({"went": "dropped", **row})
     if not stories:
-        stories = [{"went": "quarantined", **row} for row in _quarantined(folder, dialog_id)]
+        stories = [{"went": "quarantined", **row} for row in _quarantined(folder, asked)]
     if not stories:
-        raise InputError(f"no dialog has the id {dialog_id!r}", where=folder, fix="ids are those of the input rows")
+        raise InputError(f"no dialog has the id {asked!r}", where=folder, fix="ids are those of the input rows")
     return stories
 
 
 def _of_id(path: Path, dialog_id: str) -> list[dict[str, Any]]:
     ids = read_table(path, ["id"]).column("id")
-    is_it = pc.or_(pc.equal(ids, dialog_id), pc.starts_with(ids, f"{dialog_id}#"))
+    is_it = pc.equal(ids, dialog_id)
+    for mark in "#~":
+        is_it = pc.or_(is_it, pc.starts_with(ids, dialog_id + mark))
     if not pc.any(is_it).as_py():
         return []
     rows: list[dict[str, Any]] = read_table(path).filter(is_it).to_pylist()
@@ -101,12 +107,21 @@ def _of_id(path: Path, dialog_id: str) -> list[dict[str, Any]]:
 def _quarantined(folder: Path, dialog_id: str) -> Iterator[dict[str, Any]]:
     path = folder / "quarantine.jsonl"
     for _, row in read_lines(path) if path.is_file() else ():
-        if isinstance(row, dict) and (f'"{dialog_id}"' in str(row.get("row")) or _made_id(row) == dialog_id):
+        if isinstance(row, dict) and (_has_id(row, dialog_id) or made_id(str(row["file"]), row["line"]) == dialog_id):
             yield row
 
 
-def _made_id(row: dict[str, Any]) -> str:
-    return f"{Path(str(row['file'])).name.split('.')[0]}-{int(row['line']):06d}"
+def _has_id(row: dict[str, Any], dialog_id: str) -> bool:
+    """Whether the quarantined row, as far as it was kept, has this id: it may break off anywhere."""
+    return (
+        re.search(rf'"id":\s*{re.escape(json.dumps(dialog_id, ensure_ascii=False))}', str(row.get("row"))) is not None
+    )
+
+
+def _tail(dialog_id: str) -> str:
+    """Number of the session and of the repetition: what follows the conversation's id."""
+    place = min((k for k in map(dialog_id.find, "#~") if k >= 0), default=len(dialog_id))
+    return dialog_id[place:]
 
 
 def examples(folder: Path, *, per_reason: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:

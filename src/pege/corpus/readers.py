@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from pege.errors import InputError, did_you_mean
 from pege.io import ROW_SUFFIXES, is_unicode, read_lines, why_invalid
 
 __all__ = ["READERS", "RawRow", "alternate", "check_row", "guess_layout", "read_raw"]
+_PLAIN_ID = re.compile(r"[\w.:/-]{1,100}")
 _ROLES = dict.fromkeys(("user", "human", "seeker", "usr"), "user") | dict.fromkeys(
     ("assistant", "gpt", "bot", "supporter", "sys"), "assistant"
 )
@@ -60,7 +63,22 @@ def check_row(raw: Any, file: str, line: int) -> Dialog | InputError:
         return InputError(why_invalid(e))
     if not is_unicode(json.dumps(dialog.model_extra, ensure_ascii=False, default=str)):
         return InputError("holds half a surrogate pair, which is no character")
-    return dialog if dialog.id else dialog.model_copy(update={"id": f"{Path(file).name.split('.')[0]}-{line:06d}"})
+    return dialog.model_copy(update={"id": plain_id(dialog.id) if dialog.id else made_id(file, line)})
+
+
+def made_id(file: str, line: int) -> str:
+    """Give the id of a row that has none: its file's name without the suffix of rows, and its line."""
+    name = Path(file).name
+    suffix = next((s for s in (*ROW_SUFFIXES, Path(name).suffix) if s and name.endswith(s)), "")
+    return f"{plain_id(name.removesuffix(suffix))}-{line:06d}"
+
+
+def plain_id(dialog_id: str) -> str:
+    """Give an id that may stand in a corpus: of letters, digits and ``_.:-/``, else a hash of it.
+
+    An address or a telephone number is then no id; ``#`` and ``~`` are left to sessions and to ids that occur twice.
+    """
+    return dialog_id if _PLAIN_ID.fullmatch(dialog_id) else f"id-{hashlib.sha256(dialog_id.encode()).hexdigest()[:16]}"
 
 
 def guess_layout(path: Path) -> str:
@@ -126,7 +144,7 @@ def _read_empathetic(path: Path) -> Iterator[RawRow]:
         for line in file:
             if line.strip():
                 row = dict(zip(names, line.rstrip("\n").split(","), strict=False))  # some have one more
-                by_id.setdefault(row["conv_id"], []).append(row)
+                by_id.setdefault(row.get("conv_id", ""), []).append(row)
     for item, (conv_id, rows) in enumerate(by_id.items(), start=1):
         if any(len(r) < len(names) for r in rows):
             yield path.name, item, InputError("a line with too few fields; the file may be cut off there")
@@ -210,8 +228,8 @@ def _read_hub(name: str) -> Iterator[RawRow]:
 def _json_list(path: Path) -> list[Any]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise InputError(f"is not JSON ({e})", where=path, fix="the file may be cut off") from e
+    except (ValueError, RecursionError) as e:  # broken, no UTF-8, thousands of digits, nested without end
+        raise InputError(f"is not JSON ({str(e)[:200]})", where=path, fix="the file may be cut off") from e
     if not isinstance(rows, list):
         raise InputError("is no JSON list", where=path)
     return rows

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pege.errors import InputError
 from pege.io import read_json, write_atomic, write_json
 
 #: One conversation (or session) a row. ``key`` orders rows as they were read and is unique in a build.
@@ -87,8 +88,16 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one Parquet file that a build wrote."""
-    return pq.ParquetFile(path).read(columns=None if columns is None else list(columns))
+    """Read one Parquet file that a build wrote.
+
+    Raises:
+        InputError: it is not whole any more.
+    """
+    try:
+        return pq.ParquetFile(path).read(columns=None if columns is None else list(columns))
+    except (pa.ArrowInvalid, OSError) as e:
+        why = str(e).splitlines()[0][:200]
+        raise InputError(f"is missing or damaged ({why})", where=path, fix="delete the folder, build again") from e
 
 
 class Step:
@@ -127,6 +136,11 @@ class Step:
     def shards(self) -> list[str]:
         """Names of the shards that are done, in order."""
         return sorted(p.name.removesuffix(".json") for p in self.folder.glob("*.json"))
+
+
+def shard_of(key: str) -> str:
+    """Give the shard that a conversation's or a session's key is of: ``0000-00000-000012-0003`` -> ``0000-00000``."""
+    return "-".join(key.split("-")[:2])
 
 
 def conversation_row(

@@ -13,6 +13,9 @@ from typing import IO, Any
 from pege.corpus.readers import READERS, read_raw
 from pege.corpus.rows import RawRow
 from pege.errors import InputError, did_you_mean
+from pege.io import read_json, write_json
+
+SOURCES_FILE = "sources.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,31 @@ def find_sources(
             raise InputError("no such file", where=pattern)
         specs += found
     return [Source(f"{k:04d}", spec, layout) for k, spec in enumerate(specs)]
+
+
+def write_sources(sources: Iterable[Source], folder: Path) -> None:
+    """Keep what a build reads, so that the next start can see whether it is the same."""
+    write_json(folder / SOURCES_FILE, _as_rows(sources))
+
+
+def check_same(sources: Iterable[Source], folder: Path) -> None:
+    """See that a build's input is what it was when it began: shards are named by its order.
+
+    Raises:
+        InputError: a file that is new, gone, or of another size.
+    """
+    if not (folder / SOURCES_FILE).is_file():
+        return
+    before, now = (dict(rows) for rows in (read_json(folder / SOURCES_FILE), _as_rows(sources)))
+    changed = [spec for spec in (*before, *now) if before.get(spec, "") != now.get(spec, "")]
+    if changed:
+        fix = "name another --output, or delete the folder"
+        raise InputError("is new, gone or changed since the build began", where=changed[0], fix=fix)
+
+
+def _as_rows(sources: Iterable[Source]) -> list[list[Any]]:
+    """Spec and size in bytes of each input; null where only the reader knows."""
+    return [[s.spec, Path(s.spec).stat().st_size if Path(s.spec).is_file() else None] for s in sources]
 
 
 def read_source(source: Source, *, opening: Callable[[str], IO[bytes] | Any]) -> Iterator[RawRow]:

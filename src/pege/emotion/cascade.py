@@ -1,4 +1,4 @@
-"""Cascade: the fast classifier first, the encoder only where the fast one is unsure."""
+"""Cascade: the fast classifier first, the encoder only where the fast one is unsure, or where it matters."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ class CascadeConfig(BaseModel):
 
     Attributes:
         name: what signatures call it.
-        threshold: the fast one's answer stands where its largest probability is at least this.
+        threshold: the fast one's answer stands where its largest probability is at least this; with a label, where its
+            p(label) is below this.
+        label: the class that has to be right where it is likely; any class unless named.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: Literal["pege-cascade"] = "pege-cascade"
     name: str = Field(min_length=1, max_length=100)
     threshold: float = Field(ge=0, le=1)
+    label: str | None = None
 
 
 class Cascade(TextClassifier):
@@ -51,6 +54,8 @@ class Cascade(TextClassifier):
         if fast.labels != encoder.labels:
             both = f"{', '.join(fast.labels)} and {', '.join(encoder.labels)}"
             raise InputError(f"a cascade needs two classifiers of the same classes, not {both}", where=config.name)
+        if config.label is not None and config.label not in fast.labels:
+            raise InputError(f"no class {config.label!r}", where=config.name, fix=f"one of {', '.join(fast.labels)}")
         self.fast, self.encoder, self.config = fast, encoder, config
 
     @property
@@ -66,14 +71,20 @@ class Cascade(TextClassifier):
     def predict(self, texts: Sequence[str], *, batch_size: int = 256) -> NDArray[np.float64]:
         """See ``TextClassifier``."""
         probabilities = self.fast.predict(texts, batch_size=batch_size)
-        unsure = np.flatnonzero(is_unsure(probabilities, self.config.threshold)).tolist()
+        unsure = np.flatnonzero(self._is_asked(probabilities)).tolist()
         if unsure:
             probabilities[unsure] = self.encoder.predict([texts[k] for k in unsure], batch_size=batch_size)
         return probabilities
 
     def share_unsure(self, texts: Sequence[str]) -> float:
         """Give the share of texts, one at least, that the encoder is asked about."""
-        return float(is_unsure(self.fast.predict(texts), self.config.threshold).mean())
+        return float(self._is_asked(self.fast.predict(texts)).mean())
+
+    def _is_asked(self, probabilities: Array) -> NDArray[np.bool_]:
+        if self.config.label is None:
+            return is_unsure(probabilities, self.config.threshold)
+        asked: NDArray[np.bool_] = probabilities[:, self.labels.index(self.config.label)] >= self.config.threshold
+        return asked
 
     def save(self, folder: Path | str) -> None:
         """See ``TextClassifier``; both classifiers are written too."""
@@ -90,18 +101,32 @@ def train_cascade(
     *,
     name: str = "cascade",
     tolerance: float = 0.005,
+    label: str | None = None,
 ) -> Cascade:
-    """Join two classifiers at the threshold that ``choose_threshold`` finds on validation text.
+    """Join two classifiers at the threshold that ``choose_threshold`` or ``choose_floor`` finds on validation text.
+
+    Args:
+        fast: asked about every text.
+        encoder: asked about some.
+        validation: what chooses which.
+        name: what signatures call the cascade.
+        tolerance: what may be lost, in the sense of the function that chooses.
+        label: the class whose p > 0.9 has to be the encoder's word (the corpus's end filter: positive); without one,
+            every class counts.
 
     Raises:
-        InputError: not all three have the same labels.
+        InputError: not all three have the same labels; another label than theirs.
     """
-    cascade = Cascade(fast, encoder, CascadeConfig(name=name, threshold=1.0))
+    cascade = Cascade(fast, encoder, CascadeConfig(name=name, threshold=1.0, label=label))
     if cascade.labels != validation.labels:
         raise InputError(f"the validation texts have other labels than {fast.name}", where="--validation")
     probabilities = fast.predict(validation.texts), encoder.predict(validation.texts)
-    threshold = choose_threshold(*probabilities, validation.classes, tolerance=tolerance)
-    return Cascade(fast, encoder, CascadeConfig(name=name, threshold=threshold))
+    if label is None:
+        threshold = choose_threshold(*probabilities, validation.classes, tolerance=tolerance)
+    else:
+        k = fast.labels.index(label)
+        threshold = choose_floor(probabilities[0][:, k], probabilities[1][:, k], tolerance=tolerance)
+    return Cascade(fast, encoder, CascadeConfig(name=name, threshold=threshold, label=label))
 
 
 def is_unsure(probabilities: Array, threshold: float) -> NDArray[np.bool_]:
@@ -131,6 +156,27 @@ def choose_threshold(fast: Array, encoder: Array, classes: NDArray[np.int64], *,
         if (_qualities(mixed, classes) >= needed).all():
             return float(round(threshold, 2))
     return 1.0
+
+
+def choose_floor(fast: Array, encoder: Array, *, tolerance: float = 0.005) -> float:
+    """Give the largest p(label) of the fast classifier below which the encoder need not be asked.
+
+    Every text that a cascade takes (p(label) > 0.9, sec. 3.2's threshold of the last utterance) is then one that the
+    encoder takes, so precision is the encoder's; what is lost is those that the fast one hides from it.
+
+    Args:
+        fast: (N,) p(label) by the fast classifier.
+        encoder: (N,) by the encoder.
+        tolerance: share of what the encoder takes that may be lost, in [0, 1).
+
+    Returns:
+        A multiple of 0.01 in [0, 0.9]; 0 where the encoder takes nothing, as nothing is known then.
+    """
+    taken = fast[encoder > PAPER_THRESHOLDS[1]]
+    if not len(taken):
+        return 0.0
+    floors = [f for f in _GRID if f <= PAPER_THRESHOLDS[1] and (taken < f).mean() <= tolerance]
+    return float(round(max(floors), 2))
 
 
 def _qualities(probabilities: Array, classes: NDArray[np.int64]) -> Array:

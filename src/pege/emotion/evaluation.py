@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +56,16 @@ def precision_above(probabilities: Array, classes: Classes, threshold: float) ->
     return float(right[above].mean()) if above.any() else 1.0, float(above.mean())
 
 
+def precision_of_class(probabilities: Array, classes: Classes, k: int, threshold: float) -> tuple[float, float]:
+    """Give the share that is of class k among texts with p(k) above a threshold, and their share.
+
+    Returns:
+        As `precision_above`.
+    """
+    above = probabilities[:, k] > threshold
+    return float((classes[above] == k).mean()) if above.any() else 1.0, float(above.mean())
+
+
 def cohen_kappa(first: Classes, second: Classes) -> float:
     """Give how far two classifiers agree beyond chance (Cohen 1960); 1 where they always agree."""
     n = int(max(np.max(first), np.max(second))) + 1
@@ -69,8 +79,8 @@ def evaluate(classifier: TextClassifier, texts: LabelledTexts) -> dict[str, Any]
 
     Returns:
         ``name``, ``n``, ``accuracy``, ``macro_f1``, ``ece`` (15 bins), ``classes`` (precision, recall, F1 and n of
-        each), ``precision_above`` (by threshold: precision and share of the texts), ``confusion`` (rows: true,
-        columns: predicted) and ``labels``, the order of both.
+        each, and ``precision_above`` of its own p), ``precision_above`` (by threshold: precision and share of the
+        texts), ``confusion`` (rows: true, columns: predicted) and ``labels``, the order of both.
 
     Raises:
         InputError: the texts have other labels than the classifier.
@@ -110,11 +120,14 @@ def _probabilities(classifier: TextClassifier, texts: LabelledTexts) -> Array:
 def _measure(name: str, probabilities: Array, texts: LabelledTexts) -> dict[str, Any]:
     predicted = probabilities.argmax(axis=1).astype(np.int64)
     counts = confusion(predicted, texts.classes, n_classes=len(texts.labels))
-    by_class = {
+    by_class: dict[str, dict[str, Any]] = {
         label: {"precision": p, "recall": r, "f1": f, "n": int(counts[k].sum())}
         for k, (label, (p, r, f)) in enumerate(zip(texts.labels, scores_by_class(counts), strict=True))
     }
-    above = {str(t): precision_above(probabilities, texts.classes, t) for t in PAPER_THRESHOLDS}
+    for k, row in enumerate(by_class.values()):
+        row["precision_above"] = _above(
+            precision_of_class(probabilities, texts.classes, k, t) for t in PAPER_THRESHOLDS
+        )
     return {
         "name": name,
         "n": len(texts.texts),
@@ -122,7 +135,12 @@ def _measure(name: str, probabilities: Array, texts: LabelledTexts) -> dict[str,
         "macro_f1": macro_f1(predicted, texts.classes),
         "ece": expected_calibration_error(probabilities, texts.classes),
         "classes": by_class,
-        "precision_above": {t: {"precision": p, "share": s} for t, (p, s) in above.items()},
+        "precision_above": _above(precision_above(probabilities, texts.classes, t) for t in PAPER_THRESHOLDS),
         "labels": list(texts.labels),
         "confusion": counts.tolist(),
     }
+
+
+def _above(pairs: Iterable[tuple[float, float]]) -> dict[str, dict[str, float]]:
+    found = zip(PAPER_THRESHOLDS, pairs, strict=True)
+    return {str(t): {"precision": precision, "share": share} for t, (precision, share) in found}

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pege.errors import InputError
 from pege.loss.terms import (
     Guidance,
     Number,
@@ -27,13 +28,17 @@ from pege.loss.terms import (
     check_shapes,
     counted_positions,
     divisor,
+    guidance_gradient,
     pege_guidance,
     target_guidance,
 )
 
 CHUNK_TOKENS = 512  # tokens worked on at once; fewer where they would take more than the next line allows
 CHUNK_NUMBERS = 2**26  # numbers held for a chunk, one per token and vocabulary entry, two with a soft cap: 256 MiB
+FILTERED_TOKENS = 128  # the same where columns are filtered: the fewer tokens, the fewer columns any of them needs
 TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
+
+_WORTH_PICKING = 0.6  # share of a tile's columns
 
 
 def pege_loss(
@@ -53,6 +58,7 @@ def pege_loss(
     softcap: float | None = None,
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
+    filter_eps: float = 0.0,
 ) -> PegeOutput:
     """Give L = L_nll + alpha L_peg - beta L_ner (Eq. 5), each summed over the tokens that count over their number.
 
@@ -73,6 +79,9 @@ def pege_loss(
         ignore_index: label of a position that does not count.
         num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
             data parallelism leave the loss as it is. A divisor below 1 counts as 1.
+        filter_eps: vocabulary columns whose softmax is nowhere above it in a chunk of 128 tokens, and that are no label
+            there, give no gradient; 0 is exact. Loss and terms are exact in any case. For very large vocabularies: of
+            the 49k columns of SmolLM2 hardly any lies below 1e-7 throughout a chunk, and the filter only costs.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
@@ -83,8 +92,9 @@ def pege_loss(
     like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
     guidance = pege_guidance(user_vad, p_positive, p_negative, n_utterances, period=period, like=like)
     return _guided_loss(
-        hidden, weight, labels, token_vad, guidance, alpha, beta, bias, softcap, ignore_index, num_items_in_batch
-    )
+        hidden, weight, labels, token_vad, guidance, alpha, beta, bias, softcap, ignore_index, num_items_in_batch,
+        filter_eps,
+    )  # fmt: skip
 
 
 def target_loss(
@@ -103,6 +113,7 @@ def target_loss(
     softcap: float | None = None,
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
+    filter_eps: float = 0.0,
 ) -> PegeOutput:
     """Give PEGE-target, L = L_nll + alpha L_target (design sec. 4; ours, not the paper's).
 
@@ -123,6 +134,7 @@ def target_loss(
         softcap: as above.
         ignore_index: as above.
         num_items_in_batch: as above.
+        filter_eps: as above.
 
     Returns:
         As `pege_loss`; ``peg`` is L_target, ``ner`` is 0, ``ed`` the distance from the target.
@@ -130,8 +142,9 @@ def target_loss(
     like = torch.zeros(labels.shape[0], dtype=_work_dtype(hidden), device=hidden.device)
     guidance = target_guidance(user_vad, positive_vad, p_positive, n_utterances, period=period, like=like)
     return _guided_loss(
-        hidden, weight, labels, token_vad, guidance, alpha, 0.0, bias, softcap, ignore_index, num_items_in_batch
-    )
+        hidden, weight, labels, token_vad, guidance, alpha, 0.0, bias, softcap, ignore_index, num_items_in_batch,
+        filter_eps,
+    )  # fmt: skip
 
 
 def _work_dtype(hidden: Tensor) -> torch.dtype:
@@ -150,6 +163,7 @@ class _Job:
     softcap: float | None
     n_items: Tensor
     wants_gradient: bool
+    filter_eps: float
 
 
 def _guided_loss(
@@ -164,22 +178,25 @@ def _guided_loss(
     softcap: float | None,
     ignore_index: int,
     num_items_in_batch: Number | None,
+    filter_eps: float,
 ) -> PegeOutput:
+    if not 0 <= filter_eps < 1:
+        raise InputError(f"filter_eps is {filter_eps}", fix="a probability below 1; 0 is exact")
     check_shapes(hidden, weight, labels, token_vad, bias)
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     dtype = _work_dtype(hidden)
     table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0)  # (V, 3) -> (V, 4)
-    parts = (guidance.target[counted], guidance.distance_weight[counted], guidance.norm_weight[counted])
     trained = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
     job = _Job(
         labels=labels[counted].long(),
         table=table,
-        guidance=Guidance(*parts),
+        guidance=guidance.at(counted),
         alpha=alpha,
         beta=beta,
         softcap=softcap,
         n_items=divisor(counted.numel(), num_items_in_batch, table),
         wants_gradient=trained and torch.is_grad_enabled(),
+        filter_eps=filter_eps,
     )
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
@@ -203,7 +220,8 @@ class _GuidedLoss(torch.autograd.Function):
         distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
         sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
         n_numbers = weight.shape[0] * (1 if job.softcap is None else 2)  # held per token: exponentials, slopes
-        n_rows = max(1, min(CHUNK_TOKENS, CHUNK_NUMBERS // n_numbers))
+        n_wanted = FILTERED_TOKENS if job.filter_eps else CHUNK_TOKENS
+        n_rows = max(1, min(n_wanted, CHUNK_NUMBERS // n_numbers))
         for start in range(0, hidden.shape[0], n_rows):
             rows = slice(start, start + n_rows)
             sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
@@ -245,18 +263,15 @@ def _chunk(
 ) -> Tensor:
     """Do one chunk of C tokens; add to the gradients, fill ``distance_out`` (C,), give the sums of nll, peg, ner."""
     chunk = _first_pass(hidden, weight, bias, job, job.labels[rows])
-    expected_vad = chunk.expected_vad
-    away = expected_vad - job.guidance.target[rows]  # v_t - u
-    distance = torch.linalg.vector_norm(away, dim=1)  # ED_t, Eq. 1
-    norm = torch.linalg.vector_norm(expected_vad, dim=1)
-    weight_of_distance, weight_of_norm = job.guidance.distance_weight[rows], job.guidance.norm_weight[rows]
+    guidance = job.guidance.at(rows)
+    distance = torch.linalg.vector_norm(chunk.expected_vad - guidance.target, dim=1)  # ED_t, Eq. 1
+    norm = torch.linalg.vector_norm(chunk.expected_vad, dim=1)
     distance_out.copy_(distance)
     if job.wants_gradient:
-        # g_t = alpha w_t (v_t - u) / ED_t - beta p_t v_t / |v_t|, with the subgradient 0 where a norm is 0
-        pull = (job.alpha * weight_of_distance)[:, None] * _unit(away, distance)
-        push = (job.beta * weight_of_norm)[:, None] * _unit(expected_vad, norm)
-        _second_pass(chunk, pull - push, hidden, weight, job, rows, gradients)
-    return torch.stack((chunk.nll, weight_of_distance * distance, weight_of_norm * norm)).sum(1)  # (3, C) -> (3,)
+        g = guidance_gradient(chunk.expected_vad, guidance, job.alpha, job.beta)
+        _second_pass(chunk, g, hidden, weight, job, rows, gradients)
+    terms = (chunk.nll, guidance.distance_weight * distance, guidance.norm_weight * norm)
+    return torch.stack(terms).sum(1)  # (3, C) -> (3,)
 
 
 @dataclass(frozen=True)
@@ -317,15 +332,34 @@ def _second_pass(
     factors = torch.cat((constant, g), dim=1) / (chunk.normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
     factors = factors.to(job.table.dtype)
     for k, tile in enumerate(_tiles(weight.shape[0])):
-        gradient = chunk.exponentials[k]
+        gradient, slope = chunk.exponentials[k], chunk.slopes[k]
         chunk.exponentials[k] = gradient.new_empty(0)  # freed as the pass goes on
-        gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[tile].T)  # (C, 4) @ (4, tile)
         inside = ((labels >= tile.start) & (labels < tile.stop)).nonzero().squeeze(1)
-        gradient[inside, labels[inside] - tile.start] -= 1 / job.n_items
-        slope = chunk.slopes[k]
+        local = labels[inside] - tile.start
+        columns: Tensor | slice = tile
+        if job.filter_eps:
+            active = _active(gradient, job.filter_eps * chunk.normalizer / chunk.rescale[:, k], local)
+            if active is not None:
+                gradient = gradient[:, active]
+                slope = None if slope is None else slope[:, active]
+                local = torch.searchsorted(active, local)
+                columns = active + tile.start
+        gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[columns].T)  # (C, 4) @ (4, columns)
+        gradient[inside, local] -= 1 / job.n_items
         if slope is not None:
             gradient.mul_(slope)
-        _add_gradients(gradient, hidden, weight, gradients, rows, tile)
+        _add_gradients(gradient, hidden, weight, gradients, rows, columns)
+
+
+def _active(exponentials: Tensor, bound: Tensor, labels: Tensor) -> Tensor | None:
+    """Give the columns of a tile with an exponential above its row's bound, or with a label, in order.
+
+    None where they are so many that picking them out costs more than the product with all.
+    """
+    is_active = (exponentials > bound.to(exponentials.dtype)[:, None]).any(dim=0)  # (tile,)
+    is_active[labels] = True
+    found = is_active.nonzero().squeeze(1)
+    return found if found.numel() <= exponentials.shape[1] * _WORTH_PICKING else None
 
 
 def _tile_logits(
@@ -341,26 +375,20 @@ def _tile_logits(
     return ratio * softcap, 1 - ratio.square()
 
 
-def _unit(vectors: Tensor, norms: Tensor) -> Tensor:
-    """Give vectors over their norms, 0 where the norm is 0. (C, 3), (C,) -> (C, 3)."""
-    norms = norms[:, None]
-    return torch.where(norms > 0, vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
-
-
 def _add_gradients(
-    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, tile: slice
+    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, columns: slice | Tensor
 ) -> None:
-    """Add what one tile of logits gives: gradient (C, tile), hidden (C, H), weight (V, H)."""
+    """Add what a tile of logits, or its active columns, give: gradient (C, n), hidden (C, H), weight (V, H)."""
     low = gradient.to(hidden.dtype)
     if gradients.hidden is not None:
         if hidden.dtype == gradient.dtype:
-            gradients.hidden[rows].addmm_(low, weight[tile].to(hidden.dtype))  # (C, tile) @ (tile, H)
+            gradients.hidden[rows].addmm_(low, weight[columns].to(hidden.dtype))  # (C, n) @ (n, H)
         else:
-            gradients.hidden[rows] += low @ weight[tile].to(hidden.dtype)
+            gradients.hidden[rows] += low @ weight[columns].to(hidden.dtype)
     if gradients.weight is not None:
-        if hidden.dtype == gradient.dtype:
-            gradients.weight[tile].addmm_(low.T, hidden)  # (tile, C) @ (C, H)
+        if isinstance(columns, slice) and hidden.dtype == gradient.dtype:
+            gradients.weight[columns].addmm_(low.T, hidden)  # (n, C) @ (C, H)
         else:
-            gradients.weight[tile] += low.T @ hidden
+            gradients.weight[columns] += (low.T @ hidden).to(gradients.weight.dtype)  # active columns occur once
     if gradients.bias is not None:
-        gradients.bias[tile] += gradient.sum(0)
+        gradients.bias[columns] += gradient.sum(0)

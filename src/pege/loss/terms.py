@@ -53,6 +53,10 @@ class Guidance:
     distance_weight: Tensor
     norm_weight: Tensor
 
+    def at(self, tokens: slice | Tensor) -> Guidance:
+        """Give that of some tokens."""
+        return Guidance(self.target[tokens], self.distance_weight[tokens], self.norm_weight[tokens])
+
 
 def context_weight(n_utterances: Number, p_positive: Number, *, period: int = 7) -> Tensor:
     """Weight of the distance term at one response (Eq. 2 and 3): p + (1 - p) cos(pi min(c, M) / M).
@@ -127,6 +131,31 @@ def target_guidance(
     user = _per_token(user_vad, like[:, None].expand(-1, 3), "user_vad")
     target = (1 - share) * user + share * positive_vad.to(like)
     return Guidance(target=target, distance_weight=torch.ones_like(like), norm_weight=torch.zeros_like(like))
+
+
+def guidance_gradient(expected_vad: Tensor, guidance: Guidance, alpha: float, beta: float) -> Tensor:
+    """Gradient of the guided terms by the expected VAD, with the subgradient 0 where a norm is 0 (design sec. 4).
+
+    g_t = alpha w_t (v_t - u) / ED_t - beta p_t v_t / |v_t|
+
+    Args:
+        expected_vad: v_t, (T, 3).
+        guidance: of the same T tokens.
+        alpha: of L_peg.
+        beta: of L_ner.
+
+    Returns:
+        (T, 3).
+    """
+    pull = (alpha * guidance.distance_weight)[:, None] * _unit(expected_vad - guidance.target)
+    push = (beta * guidance.norm_weight)[:, None] * _unit(expected_vad)
+    return pull - push
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Give vectors over their norms, 0 where the norm is 0. (T, 3) -> (T, 3)."""
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return torch.where(norms > 0, vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
 
 
 def _per_token(value: Number, like: Tensor, name: str) -> Tensor:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pege.dialog import Dialog
 from pege.lexicon import Lexicon
-from pege.words import segmenter
+from pege.words import words_of_texts
 
 Oov = Literal["skip", "neutral"]
 Aggregate = Literal["mean", "sum"]
@@ -45,8 +47,34 @@ def score_dialogs(
         oov: what a word counts that the lexicon lacks: nothing, or the reference value.
         agg: over the utterances of a half: their mean, or their sum.
     """
-    scorer = _Scorer(lexicon, oov, agg)
-    return [scorer.score(d, segmenter(language or d.language)) for d in dialogs if is_scorable(d)]
+    scorable = [d for d in dialogs if is_scorable(d)]
+    languages = [language or d.language for d in scorable]
+    found: dict[int, DialogScore] = {}
+    for lang in dict.fromkeys(languages):
+        places = [k for k, other in enumerate(languages) if other == lang]
+        found |= zip(places, _score([scorable[k] for k in places], lexicon, lang, oov, agg), strict=True)
+    return [found[k] for k in range(len(scorable))]
+
+
+def _score(
+    dialogs: Sequence[Dialog], lexicon: Lexicon, language: str, oov: Oov, agg: Aggregate
+) -> Iterator[DialogScore]:
+    """Score dialogs of one language, all their utterances at once."""
+    parts = [(d.user_last_half, d.user_utterances[:1], d.agent_first_half) for d in dialogs]
+    texts = [t for three in parts for part in three for t in part]
+    vads = utterance_vads(texts, lexicon, language, oov=oov)  # (N, 3)
+    lengths = np.array([[len(part) for part in three] for three in parts])  # (D, 3)
+    counted = ~np.isnan(vads[:, 0])
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    totals = np.add.reduceat(np.where(counted[:, None], vads, 0.0), starts, axis=0)  # (3 D, 3)
+    n = np.add.reduceat(counted.astype(np.int64), starts)[:, None]
+    totals, n = np.where(n > 0, totals, lexicon.mean), np.maximum(n, 1)
+    whole = (totals / n if agg == "mean" else totals).reshape(-1, 3, 3)  # (D, part, VAD)
+    n_ends = n.reshape(-1, 3)[:, :1] if agg == "sum" else 1
+    peg = (whole[:, 0] - n_ends * lexicon.mean).sum(axis=1)
+    e = -np.abs(whole[:, 1] - whole[:, 2]).sum(axis=1)
+    for dialog, a, b in zip(dialogs, peg.tolist(), e.tolist(), strict=True):
+        yield DialogScore(dialog.id, a, b, a + b)
 
 
 def is_scorable(dialog: Dialog) -> bool:
@@ -66,22 +94,18 @@ def utterance_vad(text: str, lexicon: Lexicon, cut: Callable[[str], list[str]], 
     return np.asarray(total / n, dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class _Scorer:
-    lexicon: Lexicon
-    oov: Oov
-    agg: Aggregate
-
-    def score(self, dialog: Dialog, cut: Callable[[str], list[str]]) -> DialogScore:
-        reference = self.lexicon.mean
-        user_end = self._vads(dialog.user_last_half, cut) - reference  # (K, 3)
-        peg = float((user_end.mean(axis=0) if self.agg == "mean" else user_end.sum(axis=0)).sum())
-        first = self._vads(dialog.user_utterances[:1], cut)[0]  # (3,)
-        agent = self._vads(dialog.agent_first_half, cut)  # (K, 3)
-        e = -float(np.abs(first - (agent.mean(axis=0) if self.agg == "mean" else agent.sum(axis=0))).sum())
-        return DialogScore(dialog.id, peg, e, peg + e)
-
-    def _vads(self, texts: Sequence[str], cut: Callable[[str], list[str]]) -> Vector:
-        """(K, 3) of the utterances with a word that counts; the reference value, (1, 3), where there is none."""
-        found = [v for t in texts if (v := utterance_vad(t, self.lexicon, cut, oov=self.oov)) is not None]
-        return np.array(found) if found else self.lexicon.mean[None]
+def utterance_vads(texts: Sequence[str], lexicon: Lexicon, language: str, *, oov: Oov = "skip") -> Vector:
+    """Mean VAD of the words of many utterances of one language, (N, 3): what `utterance_vad` gives, NaN for None."""
+    words, n_words = words_of_texts(texts, language)
+    rows = pc.index_in(words, value_set=pa.array(list(lexicon.words), pa.string()))
+    is_known = rows.is_valid().to_numpy(zero_copy_only=False)
+    order = np.fromiter(lexicon.words.values(), np.int64, len(lexicon.words))
+    owners = np.repeat(np.arange(len(texts)), n_words)[is_known]
+    values = lexicon.values[order[rows.drop_null().to_numpy()]]  # (W, 3)
+    columns = [np.bincount(owners, values[:, k], len(texts)) for k in range(3)]
+    totals = np.stack(columns, axis=1).astype(np.float64)  # without any word numpy counts in integers
+    n = np.bincount(owners, minlength=len(texts))
+    if oov == "neutral":
+        totals += (n_words - n)[:, None] * lexicon.mean
+        n = n_words
+    return np.where(n[:, None] > 0, totals / np.maximum(n, 1)[:, None], np.nan)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.lexicon import Lexicon, load_lexicon
-from pege.metrics.interval import N_RESAMPLES, mean_interval, paired_p_value
+from pege.metrics.interval import N_RESAMPLES, mean_interval, paired_p_value, sum_interval
+from pege.metrics.judges import Judge
 from pege.metrics.pege import Aggregate, DialogScore, Oov, is_scorable, score_dialogs
 from pege.metrics.ratings import Rating, check_rated, rating_columns
 from pege.metrics.signature import pege_signature, ratings_signature
@@ -34,6 +35,7 @@ class Options:
     classifier: Path | str | None = None
     references: Sequence[Dialog] | None = None
     ratings: Sequence[Rating] | None = None
+    judges: Sequence[Judge] = ()
     seed: int = 0
     n_resamples: int = N_RESAMPLES
 
@@ -52,8 +54,10 @@ def language_of(dialogs: Sequence[Dialog], language: str | None) -> str:
     return found[0] if found else "en"
 
 
-def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, Any], list[DialogScore]]:
-    """Give the object that ``pege score --json`` prints (docs/scores.md), and the scores of each dialog.
+def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Give the object that ``pege score --json`` prints (docs/scores.md), and the scores of each dialog with its id.
+
+    Values of companions stand in a dialog's row as ``COMPANION.NAME``.
 
     Raises:
         InputError: no dialog can be scored; ratings or references of other dialogs.
@@ -76,9 +80,11 @@ def score_table(dialogs: Sequence[Dialog], options: Options) -> tuple[dict[str, 
         table["bleu"] = bleu_table(
             scorable, options.references, language=language, seed=options.seed, n_resamples=options.n_resamples
         )
-    for name, values in companions(scorable, options, language).items():
-        table["companions"][name] = values["table"]
-    return table, scores
+    by_dialog = columns(scores)
+    for name, found in companions(scorable, options, language).items():
+        table["companions"][name] = found["table"]
+        by_dialog |= {f"{name}.{k}": v for k, v in found["values"].items()}
+    return table, [{"id": s.id} | {n: float(v[k]) for n, v in by_dialog.items()} for k, s in enumerate(scores)]
 
 
 def text_rows(dialogs: Sequence[Dialog], options: Options) -> list[dict[str, Any]]:
@@ -138,7 +144,20 @@ def companions(dialogs: Sequence[Dialog], options: Options, language: str) -> di
             "n_raters": len({r.rater for r in options.ratings}),
         }
         found["ratings"] = {"table": table, "values": values}
+    for judge in options.judges:
+        values = judge.measure(dialogs, language)
+        table = {"signature": judge.signature(language), **_means(values, options)}
+        for name, parts in judge.ratios.items():
+            counts = np.stack([values[p] for p in parts], axis=1).astype(np.int64)  # (N, 2)
+            table[name] = _ratio(counts.sum(axis=0))
+            table["ci"][name] = list(sum_interval(counts, _ratio, seed=options.seed, n_resamples=options.n_resamples))
+        found[judge.name] = {"table": table, "values": values}
     return found
+
+
+def _ratio(sums: NDArray[np.int64]) -> float:
+    """The first over the second; 0 where there is nothing."""
+    return float(sums[0] / sums[1]) if sums[1] else 0.0
 
 
 def compare_table(

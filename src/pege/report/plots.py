@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pege.report.systems import System
@@ -57,14 +57,51 @@ def terms_plots(systems: Sequence[System]) -> list[str]:
     return plots
 
 
+def trajectory_plot(
+    lines: Mapping[str, Sequence[dict[str, Any]]], speaker: str, *, reference: float | None = None
+) -> str:
+    """Plot the mean valence of one speaker along the utterances, a line a system.
+
+    Args:
+        lines: of `pege.metrics.valence_trajectory`, by the system's name.
+        speaker: ``user`` or ``agent``.
+        reference: the lexicon's mean valence.
+    """
+    figure, axis = _figure(f"valence of the {speaker}", width=7.2)
+    for k, (name, points) in enumerate(lines.items()):
+        own = [p for p in points if p["speaker"] == speaker]
+        style = _LINES[k // len(COLOURS) % len(_LINES)]
+        axis.plot(
+            [p["k"] for p in own], [p["mean"] for p in own], style, color=COLOURS[k % len(COLOURS)], linewidth=1.3,
+            label=_plain(name),
+        )  # fmt: skip
+    if reference is not None:
+        axis.axhline(reference, color=_GREY, linewidth=0.8, linestyle=":")
+    axis.set_xlabel("utterance", color=_GREY)
+    axis.set_ylabel("mean valence", color=_GREY)
+    figure.legend(frameon=False, labelcolor=_GREY, fontsize=7, loc="outside right upper")
+    return _svg(figure)
+
+
+def trade_off_plot(points: Mapping[str, tuple[float, float]], *, x: str, y: str) -> str:
+    """Plot systems as named points."""
+    figure, axis = _figure(f"{y} against {x}", width=7.2)
+    for k, (name, (a, b)) in enumerate(points.items()):
+        axis.plot([a], [b], "o", color=COLOURS[k % len(COLOURS)])
+        axis.annotate(_plain(name), (a, b), xytext=(4, 4), textcoords="offset points", fontsize=7, color=_GREY)
+    axis.set_xlabel(x, color=_GREY)
+    axis.set_ylabel(y, color=_GREY)
+    return _svg(figure)
+
+
 def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # a dollar would start mathematics
 
 
-def _figure(title: str) -> tuple[Any, Any]:
+def _figure(title: str, *, width: float = 4.2) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 2.9), layout="constrained")
+    figure = Figure(figsize=(width, 2.9), layout="constrained")
     axis = figure.subplots()
     axis.set_title(_plain(title), color=_GREY, fontsize=10)
     axis.set_facecolor("none")

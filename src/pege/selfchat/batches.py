@@ -7,8 +7,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from pege.dialog import Dialog
@@ -17,6 +18,7 @@ from pege.io import as_object, read_json, versions, write_atomic, write_json
 
 log = logging.getLogger(__name__)
 OnUtterances = Callable[[int], object]
+Row = TypeVar("Row", bound=BaseModel)
 
 
 def is_done(output: Path, wanted: dict[str, Any]) -> bool:
@@ -46,10 +48,11 @@ def write_batches(
     output: Path,
     wanted: dict[str, Any],
     sizes: Sequence[int],
-    make: Callable[[int, OnUtterances], Sequence[Dialog]],
+    make: Callable[[int, OnUtterances], Sequence[Row]],
     *,
     n_utterances: Sequence[int],
-    about: Callable[[Sequence[Dialog]], dict[str, Any]],
+    about: Callable[[Sequence[Row]], dict[str, Any]],
+    row: type[Row] = Dialog,  # type: ignore[assignment]
 ) -> Path:
     """Make batches of rows into a file; stopped at any moment, the same call goes on with the next batch.
 
@@ -63,6 +66,7 @@ def write_batches(
         make: the rows of a batch by its number; it tells how many utterances were said, each time.
         n_utterances: utterances that each batch says, for the bar.
         about: figures of all rows.
+        row: what a row is, a dialog unless named.
 
     Raises:
         InputError: see `is_done`.
@@ -76,11 +80,11 @@ def write_batches(
     bar = tqdm(total=sum(n_utterances), initial=sum(n_utterances[:n_done]), unit="utterance")
     with _part(output).open("a", encoding="utf-8") as out, bar:
         for batch in range(n_done, len(sizes)):
-            for dialog in make(batch, bar.update):
-                rows.append(as_object(dialog))
+            for made in make(batch, bar.update):
+                rows.append(as_object(made))
                 out.write(json.dumps(rows[-1], ensure_ascii=False) + "\n")
             out.flush()
-    found = about([Dialog.model_validate(r) for r in rows])
+    found = about([row.model_validate(r) for r in rows])
     seconds = {"seconds_last_start": round(time.perf_counter() - start, 1)}
     write_json(_about(output), {**wanted, "versions": versions(("torch", "transformers")), **seconds, **found})
     _part(output).replace(output)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pege.dialog import Dialog
+from pege.dialog import Dialog, Emotion
 from pege.errors import InputError
 from pege.io import read_rows
 
@@ -18,7 +18,7 @@ CLASSES = ("negative", "neutral", "positive")
 
 
 def load_starters(name: str | Path) -> list[Dialog]:
-    """Load our 100 starters of a language (33 negative, 34 neutral, 33 positive), or rows from a file.
+    """Load our 100 starters of a language (33 negative, 34 neutral, 33 positive), or rows of a file or a folder.
 
     Only the first utterance of a row counts.
 
@@ -29,13 +29,19 @@ def load_starters(name: str | Path) -> list[Dialog]:
         source = importlib.resources.files("pege") / "assets" / "starters" / f"{name}.jsonl"
         with importlib.resources.as_file(source) as path:
             rows = list(read_rows(path, Dialog))
-    elif Path(name).is_file():
+    elif Path(name).exists():
         rows = list(read_rows(name, Dialog))
     else:
         raise InputError("no such starters", where=name, fix="name en, zh, or a file of rows")
     if not rows:
         raise InputError("holds no starters", where=name)
     return [r.model_copy(update={"messages": r.messages[:1]}) for r in rows]
+
+
+def with_emotion(rows: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
+    """Give starters their emotion by a classifier, whatever they had."""
+    found = classify([r.texts[0] for r in rows])
+    return [r.model_copy(update={"emotion": e}) for r, e in zip(rows, found, strict=True)]
 
 
 def pick_starters(rows: Sequence[Dialog], n: int, rng: np.random.Generator) -> list[Dialog]:

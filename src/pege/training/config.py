@@ -121,6 +121,8 @@ class TrainConfig(BaseModel):
     """What such a model's embeddings start from: a file in GloVe's format, or a model with the same tokens."""
     data: tuple[str, ...]
     """Files of rows to train on (docs/rows.md)."""
+    n_dialogs: int | None = Field(None, ge=1)
+    """At most so many dialogs of those files, drawn by the seed."""
     validation: tuple[str, ...] = ()
     """Files of rows for the validation loss and perplexity."""
     n_validation: int | None = Field(None, ge=1)
@@ -131,8 +133,8 @@ class TrainConfig(BaseModel):
     """Scale of the lexicon's file, where it is not recognised."""
     shrinkage: float = Field(5.0, ge=0)
     """kappa of the lexicon's extension (design sec. 3)."""
-    sides: Literal["agent", "both"] = "agent"
-    """Whose utterances are learned; `both` makes a base-chat (design sec. 8)."""
+    sides: Literal["agent", "both", "rest"] = "agent"
+    """Whose utterances are learned; `both` makes a base-chat (design sec. 8), `rest` in one piece (docs/models.md)."""
     emotion_input: bool = True
     """p(positive | u1) and p(negative | u1) as text ahead of the first utterance (design sec. 5)."""
     max_length: int = Field(512, ge=16)

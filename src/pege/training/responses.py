@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from pege.dialog import Dialog, Emotion, Utterance
+from pege.errors import InputError
 from pege.lexicon import Lexicon
 from pege.models.listener_input import collate_listener_samples, encode_listener_sample
 from pege.models.plato2.encode import collate_samples, encode_sample
 from pege.training.samples import Guidance, collate_guidance, guidance_of
 
 _MAX_RESPONSE = 128  # tokens, the original's
-Encode = Callable[[Sequence[Utterance], str, Emotion | None], Any]
+Encode = Callable[[Sequence[Utterance], str | Sequence[str], Emotion | None], Any]
 
 
 class ResponseSample(Guidance):
@@ -31,7 +32,7 @@ def make_response_samples(
     encode: Encode,
     lexicon: Lexicon,
     *,
-    sides: Literal["agent", "both"] = "agent",
+    sides: Literal["agent", "both", "rest"] = "agent",
     count: Literal["utterances", "turns"] = "utterances",
     emotion_input: bool = True,
 ) -> Iterator[ResponseSample]:
@@ -41,7 +42,8 @@ def make_response_samples(
         dialogs: with ``emotion``.
         encode: of `plato2_encoder` or `listener_encoder`.
         lexicon: for u, as in `pege.training.samples.make_samples`.
-        sides: ``agent``, or ``both``, which learns all but the first utterance.
+        sides: ``agent``; ``both``, which learns all but the first utterance; or ``rest``, which learns them in one
+            piece, c being 1.
         count: c in utterances, or in turns of two.
         emotion_input: whether the probabilities go into the model.
     """
@@ -49,11 +51,12 @@ def make_response_samples(
         if dialog.emotion is None:
             continue
         guidance = guidance_of(dialog, dialog.emotion, lexicon)
-        for k in range(1, len(dialog.messages)):
+        for k in range(1, min(2, len(dialog.messages)) if sides == "rest" else len(dialog.messages)):
             if sides == "agent" and dialog.messages[k].role == "user":
                 continue
             emotion = dialog.emotion if emotion_input else None
-            sample = encode(dialog.messages[:k], dialog.messages[k].content, emotion)
+            response = dialog.texts[1:] if sides == "rest" else dialog.texts[k]
+            sample = encode(dialog.messages[:k], response, emotion)
             yield ResponseSample(
                 input_ids=sample.input_ids,
                 sample=sample,
@@ -66,7 +69,8 @@ def plato2_encoder(tokenizer: Any, config: Any, *, max_length: int) -> Encode:
     """Give what encodes for PLATO-2: a context and a response in one sequence."""
     n_tokens = min(max_length, config.max_position_embeddings)
 
-    def encode(context: Sequence[Utterance], response: str, emotion: Emotion | None) -> Any:
+    def encode(context: Sequence[Utterance], response: str | Sequence[str], emotion: Emotion | None) -> Any:
+        max_response = min(_MAX_RESPONSE, n_tokens // 2) if isinstance(response, str) else n_tokens - n_tokens // 6
         return encode_sample(
             tokenizer,
             [u.content for u in context],
@@ -74,7 +78,7 @@ def plato2_encoder(tokenizer: Any, config: Any, *, max_length: int) -> Encode:
             emotion=emotion,
             emotion_text=not config.emotion_embedding,
             max_length=n_tokens,
-            max_response=min(_MAX_RESPONSE, n_tokens // 2),
+            max_response=max_response,
         )
 
     return encode
@@ -83,7 +87,9 @@ def plato2_encoder(tokenizer: Any, config: Any, *, max_length: int) -> Encode:
 def listener_encoder(tokenizer: Any, config: Any, *, max_length: int) -> Encode:
     """Give what encodes for MoEL and MIME: a context, and a response beside it."""
 
-    def encode(context: Sequence[Utterance], response: str, emotion: Emotion | None) -> Any:
+    def encode(context: Sequence[Utterance], response: str | Sequence[str], emotion: Emotion | None) -> Any:
+        if not isinstance(response, str):
+            raise InputError("is for PLATO-2 and causal LMs", where="sides: rest", fix="use both")
         return encode_listener_sample(
             tokenizer, context, response, emotion=emotion, max_length=max_length, max_response=_MAX_RESPONSE
         )

@@ -25,7 +25,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from pege.dialog import Dialog
-from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
@@ -33,7 +32,7 @@ from pege.models.causal import default_cache_dir, head_of
 from pege.models.generation import check_generation
 from pege.training.config import TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for
-from pege.training.samples import read_dialogs, with_emotions
+from pege.training.samples import ready_dialogs
 from pege.training.trainer import PegeTrainer, perplexity
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,9 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
         log.info("%s is done; name another --output_dir to train again", folder)
         return folder
     arguments, generation = _arguments(config, folder), _generation(config)
-    dialogs, held_out = read_dialogs(config.data), _held_out(config)
+    rng = random.Random(config.seed)
+    dialogs = ready_dialogs(config.data, config.n_dialogs, rng)
+    held_out = ready_dialogs(config.validation, config.n_validation, rng) if config.validation else []
     set_seed(config.seed)
     lexicon = load_lexicon(config.lexicon, value_range=config.lexicon_range)
     model, tokenizer = load_for_training(config)
@@ -110,18 +111,9 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     return folder
 
 
-def _held_out(config: TrainConfig) -> list[Dialog]:
-    dialogs = read_dialogs(config.validation) if config.validation else []
-    if config.n_validation is not None and config.n_validation < len(dialogs):
-        dialogs = random.Random(config.seed).sample(dialogs, config.n_validation)
-    return dialogs
-
-
 def _samples(
     dialogs: list[Dialog], paths: Sequence[str], config: TrainConfig, model: Any, tokenizer: Any, lexicon: Lexicon
 ) -> list[Any]:
-    if any(d.emotion is None for d in dialogs):
-        dialogs = with_emotions(dialogs, load_emotion_classifier().emotions)
     samples = samples_for(model, tokenizer, dialogs, lexicon, config)
     if dialogs and not samples:
         raise InputError("no dialog has a response", where=", ".join(paths), fix="see docs/rows.md")

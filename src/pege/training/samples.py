@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pege.dialog import Dialog, Emotion
+from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
 from pege.io import read_rows
 from pege.lexicon import Lexicon, mean_vad
@@ -49,6 +51,18 @@ def read_dialogs(paths: Iterable[str | Path]) -> list[Dialog]:
     return dialogs
 
 
+def ready_dialogs(paths: Iterable[str | Path], at_most: int | None, rng: random.Random) -> list[Dialog]:
+    """Read rows, draw at most so many of them, and give those that lack the emotion of u1 that of our classifier.
+
+    Raises:
+        InputError: see `read_dialogs`.
+    """
+    dialogs = read_dialogs(paths)
+    if at_most is not None and at_most < len(dialogs):
+        dialogs = rng.sample(dialogs, at_most)
+    return with_emotions(dialogs, lambda texts: load_emotion_classifier().emotions(texts))
+
+
 def with_emotions(dialogs: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
     """Give dialogs that all carry the emotion of u1; ``classify`` is asked for those that lack it."""
     lacking = [k for k, d in enumerate(dialogs) if d.emotion is None]
@@ -65,7 +79,7 @@ def make_samples(
     tokenizer: Any,
     lexicon: Lexicon,
     *,
-    sides: Literal["agent", "both"] = "agent",
+    sides: Literal["agent", "both", "rest"] = "agent",
     count: Literal["utterances", "turns"] = "utterances",
     emotion_input: bool = True,
     max_length: int = 512,
@@ -79,7 +93,7 @@ def make_samples(
         dialogs: with ``emotion``.
         tokenizer: of the model.
         lexicon: for u, the mean VAD of the first utterance's words; its mean where it has none of them.
-        sides: ``agent``, or ``both`` for a base-chat, which learns all but the first utterance.
+        sides: ``agent``, or ``both`` for a base-chat, which learns all but the first utterance; ``rest`` is the same.
         count: c in utterances, as the paper has it, or in turns of two.
         emotion_input: whether the probabilities stand in the prompt.
         max_length: tokens; a longer sample loses its oldest turns, and is cut at the end only if one turn is longer.

@@ -56,7 +56,7 @@ class Sample:
 def encode_sample(
     tokenizer: Any,
     context: Sequence[str],
-    response: str | None = None,
+    response: str | Sequence[str] | None = None,
     *,
     emotion: Emotion | None = None,
     emotion_text: bool = True,
@@ -72,7 +72,7 @@ def encode_sample(
     Args:
         tokenizer: of `pege.models.plato2.tokenizer`, or another with bos and eos.
         context: utterances, the newest last.
-        response: what is learned; None where it is to be generated.
+        response: what is learned, several utterances each with an eos of its own; None where it is to be generated.
         emotion: of the first utterance; None leaves it out.
         emotion_text: whether the emotion is a line ahead of the first utterance; else it is numbers for the embedding.
         positions: ``continuous``: 0, 1, 2, ...; ``relative``: the response counts from 0, the context backwards down
@@ -90,8 +90,10 @@ def encode_sample(
     if emotion is not None and emotion_text:
         lead += [*text_ids(tokenizer, system_line(emotion)), eos]
     answer = [bos]
-    if response is not None:
+    if isinstance(response, str):
         answer += [*text_ids(tokenizer, response)[: max_response - 2], eos]
+    elif response is not None:
+        answer += [i for u in response for i in (*text_ids(tokenizer, u), eos)][: max_response - 1]
     room = max_length - len(lead) - len(answer)
     if room < 2 or max_response < 3:
         raise InputError(f"no room in {max_length} tokens, {max_response} of the response", fix="raise them")

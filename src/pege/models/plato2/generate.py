@@ -58,6 +58,7 @@ def generate_candidates(
     positions: Positions = "continuous",
     max_response: int = 128,
     seed: int | None = None,
+    logits_processor: Sequence[Any] = (),
 ) -> list[list[Candidate]]:
     """Give ``n_candidates`` per context.
 
@@ -71,6 +72,7 @@ def generate_candidates(
         positions: as in training.
         max_response: as in training, for relative positions.
         seed: of the sampling.
+        logits_processor: further ones for ``generate``.
 
     Raises:
         InputError: several candidates without sampling; more new tokens than the model has positions.
@@ -108,7 +110,8 @@ def generate_candidates(
     )
     device = model.device
     with seeded(device, seed):
-        out = model.generate(**{k: v.to(device) for k, v in batch.items()}, generation_config=settings)
+        inputs = {k: v.to(device) for k, v in batch.items()}
+        out = model.generate(**inputs, generation_config=settings, logits_processor=list(logits_processor))
     ids = out.sequences[:, batch["input_ids"].shape[1] :]  # (B n, new)
     log_probs = _log_probs(out.logits, ids, settings.suppress_tokens or [])
     found = [_candidate(tokenizer, row, lp) for row, lp in zip(ids.tolist(), log_probs.tolist(), strict=True)]

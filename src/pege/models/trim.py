@@ -1,0 +1,237 @@
+"""Vocabulary trimming: a model keeps only the tokens that a corpus uses, and says the same with them (docs/models.md).
+
+Kept are: tokens of the corpus, all that a kept token is merged from, single characters and byte tokens, special and
+added tokens. A merge stays where its two parts and its result stay. BPE takes the merge of lowest rank
+at each step; those it takes on the corpus all stay, so the corpus is cut as before. WordPiece's longest match and
+Unigram's best path lie among the kept tokens for the same reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pege.errors import InputError
+from pege.io import read_json, write_json
+from pege.models.causal import OUR_KINDS, load_model
+
+log = logging.getLogger(__name__)
+MAP_FILE = "trim.json"
+_BATCH = 1000
+_ID_FIELDS = (
+    "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "mask_token_id", "decoder_start_token_id",
+    "forced_bos_token_id", "forced_eos_token_id",
+)  # fmt: skip
+
+
+def trim_model(name: str | Path, texts: Iterable[str], output: Path | str) -> dict[str, Any]:
+    """Write a model with the part of its vocabulary that some texts use.
+
+    ``trim.json`` in the folder holds the old id of each token, in the order of the new ones: `restore_model` goes back.
+
+    Args:
+        name: as `pege train --model` takes it.
+        texts: of the corpus.
+        output: the new folder.
+
+    Returns:
+        ``n_before``, ``n_after`` (rows of the vocabulary), ``n_parameters_before``, ``n_parameters_after``.
+
+    Raises:
+        InputError: no such model; a tokenizer without a fast form; a folder that is there already.
+    """
+    folder = Path(output)
+    if folder.exists():
+        raise InputError("is there already", where=folder, fix="name another --output")
+    model, tokenizer = load_model(name)
+    if model.config.model_type in OUR_KINDS:
+        raise InputError(f"is a {model.config.model_type}", where=str(name), fix="trim a causal LM of the hub")
+    backend = json.loads(_backend(tokenizer).to_str())
+    kept = kept_ids(tokenizer, backend, texts)
+    before = {"n_before": model.get_input_embeddings().weight.shape[0], "n_parameters_before": model.num_parameters()}
+    new_of = {old: new for new, old in enumerate(kept)}
+    _cut_rows(model, kept)
+    _renumber_config(model, new_of)
+    model.save_pretrained(folder)
+    _save_tokenizer(tokenizer, trimmed_backend(backend, new_of), new_of, folder)
+    write_json(folder / MAP_FILE, {"model": str(name), "old_ids": kept})
+    return before | {"n_after": len(kept), "n_parameters_after": model.num_parameters()}
+
+
+def kept_ids(tokenizer: Any, backend: dict[str, Any], texts: Iterable[str]) -> list[int]:
+    """Give the old ids that stay, in order.
+
+    Args:
+        tokenizer: of the model.
+        backend: its ``tokenizer.json``.
+        texts: of the corpus.
+    """
+    used: set[int] = set(tokenizer.all_special_ids) | {t["id"] for t in backend["added_tokens"]}
+    batch: list[str] = []
+    fast = _backend(tokenizer)
+    for text in texts:
+        batch.append(text)
+        if len(batch) == _BATCH:
+            used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
+            batch = []
+    used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
+    vocabulary = _vocabulary(backend["model"])
+    used |= {i for token, i in vocabulary.items() if _is_basic(token)}
+    if backend["model"]["type"] == "BPE":
+        used |= _parts_of(used, vocabulary, _merges(backend["model"]))
+    return sorted(used)
+
+
+def _backend(tokenizer: Any) -> Any:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise InputError("has no fast tokenizer", where=type(tokenizer).__name__, fix="trim a model that has one")
+    return backend
+
+
+def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
+    """Token -> id, of BPE and WordPiece (a mapping) and Unigram (a list of token and score)."""
+    vocab = model["vocab"]
+    return {token: i for i, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
+
+
+def _is_basic(token: str) -> bool:
+    """A single character, also behind WordPiece's mark, or a byte token: what any other text falls back to."""
+    return len(token.removeprefix("##")) == 1 or (len(token) == 6 and token.startswith("<0x") and token.endswith(">"))
+
+
+def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(a, b) for a, b in (m.split(" ") if isinstance(m, str) else m for m in model["merges"])]
+
+
+def _parts_of(used: set[int], vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> set[int]:
+    """Ids of all that kept tokens may be merged from, and these in turn."""
+    made_of: dict[int, set[int]] = {}
+    for a, b in merges:
+        if a + b in vocabulary:
+            made_of.setdefault(vocabulary[a + b], set()).update((vocabulary[a], vocabulary[b]))
+    found, waiting = set(used), list(used)
+    while waiting:
+        new = made_of.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def trimmed_backend(backend: dict[str, Any], new_of: dict[int, int]) -> dict[str, Any]:
+    """Give ``tokenizer.json`` with the kept tokens under their new ids."""
+    found: dict[str, Any] = json.loads(json.dumps(backend))
+    model = found["model"]
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [row for i, row in enumerate(model["vocab"]) if i in new_of]
+        model["unk_id"] = new_of.get(model.get("unk_id"))
+    else:
+        vocabulary = model["vocab"]
+        model["vocab"] = {t: new_of[i] for t, i in vocabulary.items() if i in new_of}
+        if "merges" in model:
+            there = model["vocab"]
+            rows = zip(model["merges"], _merges(model), strict=True)
+            model["merges"] = [m for m, (a, b) in rows if a in there and b in there and a + b in there]
+    found["added_tokens"] = [{**t, "id": new_of[t["id"]]} for t in found["added_tokens"]]
+    _renumber_processor(found.get("post_processor"), new_of)
+    return found
+
+
+def _renumber_processor(processor: dict[str, Any] | None, new_of: dict[int, int]) -> None:
+    if processor is None:
+        return
+    for inner in processor.get("processors", ()):
+        _renumber_processor(inner, new_of)
+    if processor["type"] == "TemplateProcessing":
+        for special in processor["special_tokens"].values():
+            special["ids"] = [new_of[i] for i in special["ids"]]
+    for name in ("sep", "cls"):
+        if name in processor:
+            processor[name] = [processor[name][0], new_of[processor[name][1]]]
+
+
+def _cut_rows(model: Any, kept: Sequence[int]) -> None:
+    """Keep the kept rows of input and output embeddings, and of a bias."""
+    rows = torch.tensor(kept)
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    is_tied = outputs is not None and outputs.weight is inputs.weight
+    inputs.weight = nn.Parameter(inputs.weight.detach()[rows].clone(), requires_grad=inputs.weight.requires_grad)
+    inputs.num_embeddings = len(kept)
+    if outputs is not None:
+        outputs.weight = inputs.weight if is_tied else nn.Parameter(outputs.weight.detach()[rows].clone())
+        outputs.out_features = len(kept)
+        if getattr(outputs, "bias", None) is not None:
+            outputs.bias = nn.Parameter(outputs.bias.detach()[rows].clone())
+    for config in (model.config, model.config.get_text_config()):
+        config.vocab_size = len(kept)
+
+
+def _renumber_config(model: Any, new_of: dict[int, int]) -> None:
+    configs = [model.config, model.config.get_text_config(), model.generation_config]
+    for config in {id(c): c for c in configs if c is not None}.values():
+        for name in _ID_FIELDS:
+            value = getattr(config, name, None)
+            if isinstance(value, list):
+                setattr(config, name, [new_of[i] for i in value if i in new_of])
+            elif value is not None:
+                setattr(config, name, new_of.get(value))
+
+
+def _save_tokenizer(tokenizer: Any, backend: dict[str, Any], new_of: dict[int, int], folder: Path) -> None:
+    """Save the tokenizer as a plain fast one: its own class may read the old files."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    special = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
+        chat_template=tokenizer.chat_template,
+        model_max_length=tokenizer.model_max_length,
+        clean_up_tokenization_spaces=False,
+        **special,
+    )
+    plain.padding_side = tokenizer.padding_side
+    plain.save_pretrained(folder)
+    log.info("%d of %d tokens stay", len(new_of), len(tokenizer))
+
+
+def restore_model(trimmed: Path | str, output: Path | str) -> None:
+    """Write the full model again, with a trimmed one's rows and layers where they may have been trained since.
+
+    Args:
+        trimmed: a folder of `trim_model`, or a run trained from one that kept its ``trim.json``.
+        output: the new folder.
+
+    Raises:
+        InputError: no map there; the model that was trimmed is gone; a folder that is there already.
+    """
+    folder, output = Path(trimmed), Path(output)
+    if output.exists():
+        raise InputError("is there already", where=output, fix="name another --output")
+    if not (folder / MAP_FILE).is_file():
+        raise InputError(f"no {MAP_FILE} here", where=folder, fix="name a folder of `pege trim`")
+    about = read_json(folder / MAP_FILE)
+    small, _ = load_model(folder)
+    full, tokenizer = load_model(about["model"])
+    rows = torch.tensor(about["old_ids"])
+    state = full.state_dict()
+    for name, value in small.state_dict().items():
+        if value.shape == state[name].shape:
+            state[name] = value
+        else:
+            state[name] = _with_rows(state[name], value, rows)
+    full.load_state_dict(state)
+    full.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def _with_rows(matrix: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    whole = matrix.clone()
+    whole[places] = rows.to(whole.dtype)
+    return whole

@@ -1,0 +1,181 @@
+"""A trimmed model cuts the corpus as before and says the same with the tokens it kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pege.cli import main
+from pege.dialog import make_dialog
+from pege.errors import InputError
+from pege.io import write_rows
+from pege.models.causal import load_model
+from pege.models.trim import MAP_FILE, restore_model, trim_model
+
+CORPUS = ["I lost my dog in the park.", "Oh no, what happened to your dog?", "我今天很难过。"]
+OTHER = ["The zebra’s quizzical xylophone: 42 € ça va?", "别担心，它会回来的。"]
+ALL = [
+    *CORPUS,
+    *OTHER,
+    "We had a wonderful holiday at the sea.",
+    "Thanks, I hope so, you are kind!",
+    "怎么了？发生了什么事？",
+]
+
+
+def save_model(folder, tokenizer, *, tied=True):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id, tie_word_embeddings=tied,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def byte_level(folder):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<pad>", "<end>", "<start>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    t.train_from_iterator(ALL * 3, trainer)
+    return save_model(
+        folder, PreTrainedTokenizerFast(tokenizer_object=t, pad_token="<pad>", eos_token="<end>", bos_token="<start>")
+    )
+
+
+def sentence_piece(folder):
+    from pege.models.plato2.tokenizer import train_tokenizer
+
+    return save_model(folder, train_tokenizer(ALL * 3, n_pieces=380), tied=False)
+
+
+def unigram(folder):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    t = Tokenizer(models.Unigram())
+    t.pre_tokenizer, t.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special = ["<unk>", "<pad>", "<end>"]
+    t.train_from_iterator(
+        ALL * 3, trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
+    )
+    return save_model(
+        folder, PreTrainedTokenizerFast(tokenizer_object=t, pad_token="<pad>", eos_token="<end>", unk_token="<unk>")
+    )
+
+
+def word_piece(folder):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    t.pre_tokenizer, t.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+    t.train_from_iterator(
+        ALL * 3, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+    )
+    t.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", t.token_to_id("[CLS]")), ("[SEP]", t.token_to_id("[SEP]"))]
+    )
+    return save_model(
+        folder,
+        PreTrainedTokenizerFast(
+            tokenizer_object=t, pad_token="[PAD]", eos_token="[SEP]", bos_token="[CLS]", unk_token="[UNK]"
+        ),
+    )
+
+
+KINDS = {f.__name__: f for f in (byte_level, sentence_piece, unigram, word_piece)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request, tmp_path_factory):
+    """A model and what is left of it."""
+    place = tmp_path_factory.mktemp(request.param)
+    full = KINDS[request.param](place / "full")
+    found = trim_model(full, CORPUS, place / "small")
+    return full, place / "small", found
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0]
+
+
+def test_the_corpus_is_cut_as_before_and_the_logits_are_the_same(pair):
+    full, small, found = pair
+    (a, ta), (b, tb) = load_model(full, dtype="float32"), load_model(small, dtype="float32")
+    old = json.loads((small / MAP_FILE).read_text())["old_ids"]
+    assert found["n_after"] == len(tb) == len(old) < len(ta) == found["n_before"]
+    assert found["n_parameters_after"] < found["n_parameters_before"]
+    for text in CORPUS:
+        before, after = ta(text)["input_ids"], tb(text)["input_ids"]
+        assert [old[i] for i in after] == before
+        torch.testing.assert_close(logits(b, after), logits(a, before)[:, old])
+
+
+def test_special_tokens_keep_their_meaning(pair):
+    full, small, _ = pair
+    (a, ta), (b, tb) = load_model(full, dtype="float32"), load_model(small, dtype="float32")
+    assert ta.special_tokens_map == tb.special_tokens_map
+    old = json.loads((small / MAP_FILE).read_text())["old_ids"]
+    assert old[b.config.eos_token_id] == a.config.eos_token_id
+    assert old[b.generation_config.eos_token_id] == a.generation_config.eos_token_id
+
+
+def test_other_text_can_still_be_said_where_there_are_bytes(pair):
+    full, small, _ = pair
+    (_, ta), (_, tb) = load_model(full), load_model(small)
+    has_bytes = "byte_level" in str(full) or "sentence_piece" in str(full)
+    for text in OTHER if has_bytes else ():
+        assert tb.decode(tb(text, add_special_tokens=False)["input_ids"]) == ta.decode(
+            ta(text, add_special_tokens=False)["input_ids"]
+        )
+
+
+def test_what_was_trained_since_goes_back_into_the_full_vocabulary(pair, tmp_path):
+    _, small, _ = pair
+    model, tokenizer = load_model(small, dtype="float32")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5] += 1
+        model.model.norm.weight += 1
+    run = tmp_path / "run"
+    model.save_pretrained(run)
+    tokenizer.save_pretrained(run)
+    (run / MAP_FILE).write_text((small / MAP_FILE).read_text())
+    restore_model(run, tmp_path / "whole")
+    (a, ta), (b, _) = load_model(tmp_path / "whole", dtype="float32"), load_model(run, dtype="float32")
+    old = json.loads((small / MAP_FILE).read_text())["old_ids"]
+    ids = tokenizer(CORPUS[0])["input_ids"]
+    torch.testing.assert_close(logits(a, ta(CORPUS[0])["input_ids"])[:, old], logits(b, ids))
+
+
+def test_the_command_trims_and_refuses_in_one_line(tiny_model_dir, tmp_path, capsys):
+    write_rows(tmp_path / "rows.jsonl", [make_dialog(CORPUS[:2])])
+    flags = ["trim", "--model", str(tiny_model_dir), "--output", str(tmp_path / "small")]
+    main([*flags, "--data", str(tmp_path / "rows.jsonl"), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["n_after"] < found["n_before"]
+    for more, message in (
+        (["--data", str(tmp_path / "rows.jsonl")], "is there already"), (["--data", "nowhere.jsonl"], "is there already"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit):
+            main([*flags, *more])
+        assert message in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"no trim\.json here"):
+        restore_model(tiny_model_dir, tmp_path / "x")
+    assert not Path(tmp_path / "x").exists()
