@@ -294,7 +294,7 @@ def as_markdown(run):
         "on the owner's page;", f"those items were given out again. Items done: {', '.join(str(done[r]) for r in run['errors'])}.", "",
         f"Predicted from the error rates; found, with 95 % intervals (bootstrap over dialogs, of agreement over items). {held} of {len(rows)} intervals",
         "hold what was predicted: more than 95 %, since predictions are for these dialogs and intervals are for dialogs like them. D and E have the",
-        "same rates of truth.", "",
+        "same rates of truth. Which rater gets which item depends on who asks first, so figures differ a little from run to run.", "",
         "| what | predicted | found | 95 % interval | held |", "|---|---|---|---|---|",
     ]  # fmt: skip
     lines += [
