@@ -36,6 +36,7 @@ _COMMANDS = {
     "score": ("pege.cli.score:score", "Score dialogs: PEG-, E- and PEGE-Score with intervals."),
     "compare": ("pege.cli.score:compare", "Compare two systems on the same starters."),
     "report": ("pege.cli.report:report", "Write one page that says who did better."),
+    "study": ("pege.cli.study:app", "Human evaluation on the web: create, serve, invite, results, agreement."),
     "reproduce": ("pege.cli.reproduce:reproduce", "Run a study: the paper's tables 3 and 5, and what they hold."),
     "safety": ("pege.cli.safety:app", "The crisis check that runs before any model."),
 }

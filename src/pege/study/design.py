@@ -1,0 +1,222 @@
+"""The design of a study: one YAML (docs/study.md)."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from pege.errors import InputError, did_you_mean
+from pege.io import read_yaml, why_invalid
+
+Language = Literal["en", "zh"]
+Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+SystemName = Annotated[str, StringConstraints(pattern=r"^[^\s/\\,\"'=:#][^/\\,\"'=:#\n]{0,59}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Words(_Strict):
+    """A text in the languages of the pages; where one is missing the other is shown."""
+
+    en: Text | None = None
+    zh: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Words:
+        if self.en is None and self.zh is None:
+            raise ValueError("a text needs en, zh or both")
+        return self
+
+    def of(self, language: str) -> str:
+        """The text in a language, else in the other."""
+        return (self.zh or self.en if language == "zh" else self.en or self.zh) or ""
+
+
+class Metric(_Strict):
+    """What is asked about an utterance of the agent, or about a whole dialog.
+
+    Attributes:
+        name: of the metric in results.
+        level: asked of each agent utterance, or once of the dialog.
+        title: short, beside the answers.
+        question: what the rater answers.
+        explanation: the instruction.
+        values: whole numbers that can be given, in order; ``[0, 1]`` is no and yes.
+        labels: of the values, one for each; no and yes, or the numbers, where there are none.
+        asked_if: metric of the dialog -> value; asked only where that was given, else ``otherwise`` holds.
+        otherwise: the value where it is not asked.
+        measure: level of measurement for Krippendorff's alpha.
+    """
+
+    name: Key
+    level: Literal["utterance", "dialog"]
+    title: Words
+    question: Words
+    explanation: Words
+    values: tuple[int, ...] = (0, 1)
+    labels: tuple[Words, ...] = ()
+    asked_if: dict[Key, int] = Field(default={}, max_length=1)
+    otherwise: int = 0
+    measure: Literal["nominal", "ordinal", "interval"] = "nominal"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Metric:
+        if not 2 <= len(self.values) <= 9:
+            raise ValueError("values: from 2 to 9 of them")
+        if list(self.values) != sorted(set(self.values)):
+            raise ValueError("values: rising, each once")
+        if self.labels and len(self.labels) != len(self.values):
+            raise ValueError("labels: one for each value, or none")
+        if self.asked_if and self.level == "utterance":
+            raise ValueError("asked_if: only for metrics of the dialog")
+        return self
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the values are no and yes."""
+        return self.values == (0, 1)
+
+
+class Question(_Strict):
+    """One question of an A/B comparison (ACUTE-Eval)."""
+
+    name: Key
+    title: Words
+    question: Words
+
+
+class Comparison(_Strict):
+    """Two dialogs from one starter side by side; which is better?
+
+    Attributes:
+        questions: asked of each pair.
+        pairs: of system names; all pairs where none are named.
+        n_dialogs: starters for each pair of systems; as many as the study has, unless named.
+        allow_tie: whether "no difference" can be answered.
+    """
+
+    questions: tuple[Question, ...] = Field(min_length=1, max_length=5)
+    pairs: tuple[tuple[SystemName, SystemName], ...] = ()
+    n_dialogs: Annotated[int, Field(ge=1)] | None = None
+    allow_tie: bool = False
+
+
+class Design(_Strict):
+    """The config of a study.
+
+    Attributes:
+        title: raters see it.
+        systems: name -> self-chat file; relative paths start at the YAML's folder. Raters never see the names.
+        n_dialogs: of each system, the same starters for all, picked by seed.
+        n_utterances: how many of a dialog's agent utterances are rated, the same places for all systems; 0: all.
+        seed: of the pick and of every order.
+        metrics: names of ours (coherence, informativeness, guidance, empathy) or whole definitions; all of ours unless
+            named; ``[]`` where only pairs are compared.
+        comparison: an A/B comparison, beside the metrics or alone.
+        raters_per_item: ratings wanted of each item.
+        items_per_rater: at most; 0: no limit.
+        check_every: an attention check among so many items; 0: none.
+        practice: whether a practice item comes first.
+        consent: what the rater agrees to; ours unless given.
+        contact: whom raters can write to.
+        language: of the pages at first; the rater can switch.
+        link_days: a personal link holds so long.
+        hold_hours: an item that a rater has begun and left is given to others after so long.
+    """
+
+    title: Words = Words(en="How good are these conversations?", zh="这些对话怎么样？")
+    systems: dict[SystemName, Path] = Field(min_length=1, max_length=50)
+    n_dialogs: Annotated[int, Field(ge=1, le=10_000)] = 50
+    n_utterances: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    metrics: tuple[Metric, ...] = ()
+    comparison: Comparison | None = None
+    raters_per_item: Annotated[int, Field(ge=1, le=100)] = 3
+    items_per_rater: Annotated[int, Field(ge=0)] = 0
+    check_every: Annotated[int, Field(ge=0)] = 20
+    practice: bool = True
+    consent: Words | None = None
+    contact: Annotated[str, StringConstraints(max_length=200)] = ""
+    language: Language = "en"
+    link_days: Annotated[float, Field(gt=0, le=3650)] = 30
+    hold_hours: Annotated[float, Field(gt=0)] = 24
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ours_unless_named(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "metrics" not in given:
+            return {**given, "metrics": list(own_metrics())}
+        return given
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        if not isinstance(given, (list, tuple)):
+            return given
+        for name in given:
+            if isinstance(name, str) and name not in own_metrics():
+                raise ValueError(f"{name!r} is none of ours; {did_you_mean(name, own_metrics())}")
+        return [own_metrics()[m] if isinstance(m, str) else m for m in given]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Design:
+        names = [m.name for m in self.metrics]
+        names += [q.name for q in self.comparison.questions] if self.comparison else []
+        if not names:
+            raise ValueError("neither metrics nor a comparison")
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"two metrics are called {min(twice)!r}")
+        earlier: dict[str, Metric] = {}
+        for metric in self.metrics:
+            for name, value in metric.asked_if.items():
+                if name not in earlier or value not in earlier[name].values:
+                    raise ValueError(
+                        f"{metric.name}: asked_if: {name}: {value} is no answer of an earlier dialog metric"
+                    )
+            if metric.level == "dialog":
+                earlier[metric.name] = metric
+        if self.comparison:
+            if len(self.systems) < 2:
+                raise ValueError("comparison: needs two systems")
+            for pair in self.comparison.pairs:
+                if pair[0] == pair[1] or not set(pair) <= self.systems.keys():
+                    raise ValueError(f"comparison: pairs: {' and '.join(pair)} are no two systems of this study")
+        return self
+
+    def metrics_of(self, level: str) -> list[Metric]:
+        """The metrics of a level, in order."""
+        return [m for m in self.metrics if m.level == level]
+
+
+@functools.cache
+def own_metrics() -> dict[str, dict[str, Any]]:
+    """Our metrics by name, as in a design: the paper's four, with instructions in English and Chinese."""
+    source = importlib.resources.files("pege") / "assets" / "study" / "metrics.yaml"
+    return {m["name"]: m for m in yaml.safe_load(source.read_text(encoding="utf-8"))}
+
+
+def read_design(path: Path) -> Design:
+    """Read a design; relative files in it are made to start at its folder.
+
+    Raises:
+        InputError: a missing or broken YAML, a value that does not fit.
+    """
+    given = read_yaml(path)
+    try:
+        design = Design.model_validate(given)
+    except ValidationError as e:
+        raise InputError(why_invalid(e), where=path, fix="docs/study.md lists what a design holds") from e
+    return design.model_copy(update={"systems": {n: path.parent / f for n, f in design.systems.items()}})
+
+
+def as_yaml(design: Design) -> str:
+    """A design as it is kept in the study's folder, all values resolved."""
+    return yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,96 @@
+"""The tables of a study's database: who was given what, and said what. What is shown lies in the study's folder.
+
+A change here needs a new file in ``migrations/versions``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# Times are seconds since 1970, UTC.
+study = Table(
+    "study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),  # of the study's folder
+    Column("created_at", Float, nullable=False),
+)
+
+item = Table(
+    "item",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey(study.c.id, ondelete="CASCADE"), nullable=False),
+    Column("key", String(200), nullable=False),
+    UniqueConstraint("study_id", "key"),
+)
+
+rater = Table(
+    "rater",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey(study.c.id, ondelete="CASCADE"), nullable=False),
+    Column("name", String(40), nullable=False),  # r001, r002, ...: nothing about the person
+    Column("nonce", String(64), nullable=False),  # part of the link; a new one makes the old link worthless
+    Column("language", String(2), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("excluded_at", Float),
+    Column("excluded_why", String(200)),
+    Column("consented_at", Float),
+    Column("practised_at", Float),
+    UniqueConstraint("study_id", "name"),
+)
+
+assignment = Table(
+    "assignment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rater_id", ForeignKey(rater.c.id, ondelete="CASCADE"), nullable=False),
+    Column("item_id", ForeignKey(item.c.id, ondelete="CASCADE"), nullable=False),
+    Column("is_flipped", Boolean, nullable=False),  # a pair whose second dialog stands first on this rater's page
+    Column("assigned_at", Float, nullable=False),
+    Column("touched_at", Float, nullable=False),
+    Column("done_at", Float),
+    Column("seconds", Float, nullable=False),  # of work, without breaks
+    UniqueConstraint("rater_id", "item_id"),  # never an item twice
+    Index(None, "item_id"),
+)
+
+answer = Table(
+    "answer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assignment_id", ForeignKey(assignment.c.id, ondelete="CASCADE"), nullable=False),
+    Column("metric", String(40), nullable=False),
+    Column("place", Integer, nullable=False),  # of the agent's utterance, from 1; 0 is the whole dialog
+    Column("value", String(16), nullable=False),
+    Column(
+        "counter", BigInteger, nullable=False
+    ),  # of the page that gave it: a late copy of an older answer is refused
+    Column("given_at", Float, nullable=False),
+    Column("is_derived", Boolean, nullable=False),  # not asked: the metric's ``otherwise``
+    UniqueConstraint("assignment_id", "metric", "place"),  # one answer a question, however often it is sent
+)

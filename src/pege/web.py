@@ -1,0 +1,223 @@
+"""What the two web apps share: bind address, body size limit, security headers, rate limit, escaped pages.
+
+Nothing here knows of dialogs or ratings. Imports of the web extra stay inside functions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pege.errors import InputError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from starlette.applications import Starlette
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+LOCALHOST = "127.0.0.1"  # no server of ours is open to a network unless told
+MAX_BODY_BYTES = 64 * 1024
+# Only our own files run, and nothing inline: a dialog's text that slips into a page as markup still does nothing.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": CONTENT_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",  # a personal link must not leave in a Referer
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "cache-control": "no-store",
+}
+
+
+def need_web(feature: str) -> None:
+    """Check that the packages of the web extra are installed.
+
+    Raises:
+        InputError: they are not.
+    """
+    import importlib.util
+
+    wanted = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "itsdangerous", "limits", "multipart")
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"{feature} needs {', '.join(missing)}", fix="pip install 'pege[web]'")
+
+
+class SecurityHeaders:
+    """ASGI middleware: the headers above on every response, unless the response has set its own."""
+
+    def __init__(self, app: ASGIApp, *, headers: dict[str, str] | None = None) -> None:
+        self.app, self.headers = app, {**HEADERS, **(headers or {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                ours = ((n.encode(), v.encode()) for n, v in self.headers.items() if n.encode() not in given)
+                message["headers"] = [*message["headers"], *ours]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class BodyLimit:
+    """ASGI middleware: a body above ``max_bytes`` is answered with 413, whatever its Content-Length claims."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on, or refuse its body."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        from starlette.responses import PlainTextResponse
+
+        too_large = PlainTextResponse("The request is too large.\n", status_code=413)
+        # The body is read before the app runs: so none of it is acted on before its size is known.
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.max_bytes:
+                await too_large(scope, receive, send)
+                return
+        given = False
+
+        async def receive_again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, receive_again, send)
+
+
+def secure_app(
+    app: Starlette,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    headers: dict[str, str] | None = None,
+    hosts: Sequence[str] = ("*",),
+) -> None:
+    """Put the shared middleware around an app.
+
+    Args:
+        app: a FastAPI or Starlette app.
+        max_body_bytes: of a request.
+        headers: over the shared security headers, lower-case names.
+        hosts: names the app answers to; a page elsewhere whose name is pointed at this machine gets a 400.
+    """
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(SecurityHeaders, headers=headers)  # the last added is the outermost: also on refusals
+
+
+class RateLimit:
+    """A moving window per key, in this process's memory.
+
+    Args:
+        per_minute: how many requests of a key go through in any minute, at least 1.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        from limits import RateLimitItemPerMinute
+        from limits.storage import MemoryStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        self._rate = RateLimitItemPerMinute(per_minute)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def allows(self, key: str) -> bool:
+        """Count one request of a key; whether it is within the limit."""
+        return bool(self._limiter.hit(self._rate, key))
+
+
+def client_address(connection: HTTPConnection) -> str:
+    """Address that a request or a WebSocket comes from; behind a proxy, what uvicorn takes from its headers."""
+    return connection.client.host if connection.client else "unknown"
+
+
+def is_same_origin(connection: HTTPConnection) -> bool:
+    """Whether a request that changes something comes from a page of this server, by ``Origin`` where it is sent."""
+    from urllib.parse import urlsplit
+
+    origin = connection.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
+
+
+def page_templates(folder: Path) -> Environment:
+    """Give the templates of a folder; all that is put into them is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run_app(
+    app: Any, *, host: str = LOCALHOST, port: int, on_start: Callable[[], None] = lambda: None, **settings: Any
+) -> None:
+    """Serve an app until Ctrl-C or SIGTERM. Requests are not logged: their paths hold personal links.
+
+    Args:
+        app: the ASGI app.
+        host: address to bind; others than loopback are warned about.
+        port: to bind.
+        on_start: called when the port is bound.
+        settings: further ones of ``uvicorn.Config``.
+
+    Raises:
+        InputError: the port cannot be bound.
+    """
+    import socket
+
+    import uvicorn
+
+    if not is_loopback(host):
+        log.warning("bound to %s: open to the network; put a proxy with TLS before it", host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as e:
+        listener.close()
+        raise InputError(f"port {port} of {host} cannot be bound ({e})", where="--port", fix="name another") from e
+    on_start()
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, lifespan="auto", **settings
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,84 @@
+"""What the web apps share."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from pege.errors import InputError
+from pege.web import HEADERS, RateLimit, is_loopback, is_same_origin, need_web, page_templates, run_app, secure_app
+
+
+async def echo(request):
+    return PlainTextResponse(
+        f"{len(await request.body())} {is_same_origin(request)}", headers={"x-frame-options": "SAMEORIGIN"}
+    )
+
+
+@pytest.fixture
+def client():
+    app = Starlette(routes=[Route("/", echo, methods=["GET", "POST"])])
+    secure_app(app, max_body_bytes=100, headers={"referrer-policy": "no-referrer"}, hosts=["testserver"])
+    return TestClient(app)
+
+
+def test_headers_are_on_every_response_and_an_apps_own_stand(client):
+    for answered in (client.get("/"), client.get("/no"), client.get("/", headers={"host": "evil"})):
+        assert answered.headers["content-security-policy"] == HEADERS["content-security-policy"]
+        assert answered.headers["referrer-policy"] == "no-referrer"
+    assert client.get("/").headers["x-frame-options"] == "SAMEORIGIN"
+    assert client.get("/", headers={"host": "evil"}).status_code == 400
+
+
+@pytest.mark.parametrize(("n", "status"), [(100, 200), (101, 413)])
+def test_a_body_is_as_long_as_the_limit_or_refused(client, n, status):
+    assert client.post("/", content=b"x" * n).status_code == status
+    assert client.post("/", content=(b"x" for _ in range(n))).status_code == status  # in pieces, without a length
+
+
+def test_the_origin_is_compared_with_the_host(client):
+    assert client.get("/").text == "0 True"
+    assert client.get("/", headers={"origin": "http://testserver"}).text == "0 True"
+    for origin in ("http://evil.example", "http://testserver.evil.example", "null"):
+        assert client.get("/", headers={"origin": origin}).text == "0 False"
+
+
+def test_a_key_has_its_own_limit():
+    limit = RateLimit(2)
+    assert [limit.allows("a"), limit.allows("a"), limit.allows("a"), limit.allows("b")] == [True, True, False, True]
+
+
+def test_pages_escape_what_is_put_in(tmp_path):
+    (tmp_path / "p.html.j2").write_text("<p title='{{ x }}'>{{ x }}</p>")
+    text = page_templates(tmp_path).get_template("p.html.j2").render(x="<b>'\"")
+    assert text == "<p title='&lt;b&gt;&#39;&#34;'>&lt;b&gt;&#39;&#34;</p>"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("x.org", False)],
+)
+def test_loopback_is_known(host, expected):
+    assert is_loopback(host) is expected
+
+
+def test_a_port_that_is_taken_is_one_line():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="cannot be bound"):
+            run_app(None, port=taken.getsockname()[1])
+
+
+def test_a_missing_web_extra_is_one_line(monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "uvicorn" else found(name))
+    with pytest.raises(InputError, match=r"pege study needs uvicorn; pip install 'pege\[web\]'"):
+        need_web("pege study")
