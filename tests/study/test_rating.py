@@ -227,3 +227,36 @@ def test_a_pairs_answer_names_the_system_whatever_side_it_stood_on(make_store):
         rows = collect_ratings(store, connection)
     assert rows
     assert all(r.value == min(r.system.split("/")) for r in rows)
+
+
+def test_a_late_older_answer_never_wins_over_a_newer_one(make_store):
+    store = make_store()
+    (rater,) = invite_raters(store, 1)
+    found = current_assignment(store, rater)
+    question = next(iter(questions_of(store.study.design, found.item)))
+
+    def given():
+        return load_assignment(store, rater, found.id).answers[question]
+
+    save_answers(store, rater, found.id, {question: "1"}, counter=1)
+    save_answers(store, rater, found.id, {question: "1"}, counter=5)  # the same again, but newer
+    with pytest.raises(StaleAnswerError):
+        save_answers(store, rater, found.id, {question: "0"}, counter=3)
+    assert given() == "1"
+    save_answers(store, rater, found.id, {question: "1"}, counter=2)  # older and the same: nothing to refuse
+
+
+def test_a_page_that_is_finished_is_newer_than_its_saves_on_the_way(make_store):
+    store = make_store()
+    (rater,) = invite_raters(store, 1)
+    found = current_assignment(store, rater)
+    answers = yes_to_all(store, found)
+    question = next(iter(answers))
+    save_answers(store, rater, found.id, {question: "0"}, counter=1)
+    assert finish_item(store, rater, found.id, answers, counter=3) == []
+    with pytest.raises(StaleAnswerError):
+        save_answers(store, rater, found.id, {question: "0"}, counter=2)
+    save_answers(store, rater, found.id, {question: "0"}, counter=4)  # gone back to
+    with pytest.raises(StaleAnswerError):
+        finish_item(store, rater, found.id, answers, counter=3)  # the first page sent again
+    assert load_assignment(store, rater, found.id).answers[question] == "0"

@@ -26,7 +26,7 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 N_RESAMPLES = 1_999  # each draws all items and asks three coefficients: seconds, not minutes
 COLUMNS = ("item", "rater", "metric", "value")
 _ALSO = {"item": "id", "metric": "scale", "value": "rating"}  # the columns of `pege score --ratings`
-_MISSING = frozenset({"", "na", "nan", "null", "none"})  # what spreadsheets, pandas and R write for no rating
+_MISSING = frozenset({"", "na", "nan"})  # what spreadsheets, pandas and R write for no rating
 _FIX = "give the columns item,rater,metric,value (docs/study.md)"
 
 

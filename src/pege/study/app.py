@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -30,6 +30,8 @@ from pege.study.rating import (
 from pege.study.site import RATER_COOKIE, Form, Site
 from pege.study.store import Store
 from pege.web import client_address, secure_app
+
+ItemId = Annotated[int, Path(ge=1, lt=2**31)]  # of any database
 
 
 def make_app(store: Store, *, base_url: str = "http://127.0.0.1:8080", per_minute: int = 600) -> FastAPI:
@@ -177,7 +179,7 @@ def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
         return shown
 
     @app.get("/item/{assignment_id}")
-    def show_item(assignment_id: int, rater: Rater = who) -> Response:
+    def show_item(assignment_id: ItemId, rater: Rater = who) -> Response:
         _must_be_in(rater)
         found = load_assignment(store, rater, assignment_id)
         if found is None:
@@ -185,26 +187,33 @@ def _add_rating(app: FastAPI, site: Site, who: Any) -> None:
         return _rating_page(site, rater, found)
 
     @app.post("/item/{assignment_id}/save")
-    def save(request: Request, assignment_id: int, form: Form, rater: Rater = who) -> Response:
+    def save(request: Request, assignment_id: ItemId, form: Form, rater: Rater = who) -> Response:
         site.check_form(request, rater.nonce, form)
         _must_be_in(rater)
-        counter = form.get("counter", "")
-        if not (counter.isascii() and counter.isdigit() and len(counter) < 16):
+        counter = _counter(form)
+        if counter is None:
             raise HTTPException(422)
         answers = pages.read_fields(form)
-        _do(lambda: save_answers(store, rater, assignment_id, answers, counter=int(counter)))
+        _do(lambda: save_answers(store, rater, assignment_id, answers, counter=counter))
         return Response(status_code=204)
 
     @app.post("/item/{assignment_id}")
-    def finish(request: Request, assignment_id: int, form: Form, rater: Rater = who) -> Response:
+    def finish(request: Request, assignment_id: ItemId, form: Form, rater: Rater = who) -> Response:
         site.check_form(request, rater.nonce, form)
         _must_be_in(rater)
-        missing = _do(lambda: finish_item(store, rater, assignment_id, pages.read_fields(form)))
+        answers, counter = pages.read_fields(form), _counter(form)
+        missing = _do(lambda: finish_item(store, rater, assignment_id, answers, counter=counter))
         if missing:
             found = load_assignment(store, rater, assignment_id)
             if found is not None:
                 return _rating_page(site, rater, found, missing)
         return RedirectResponse("/rate", 303)
+
+
+def _counter(form: Mapping[str, str]) -> int | None:
+    """The page's counter of its requests; None from a page without script."""
+    counter = form.get("counter", "")
+    return int(counter) if counter.isascii() and counter.isdigit() and len(counter) < 16 else None
 
 
 def _rating_page(site: Site, rater: Rater, found: Assignment, missing: list[tuple[str, int]] | None = None) -> Response:

@@ -112,6 +112,7 @@ def _question(
     else:
         text = next(q for q in (design.comparison.questions if design.comparison else ()) if q.name == name)  # type: ignore[assignment]
         labels = {v: v for v in values}
+    is_digits = all(len(v) == 1 and v.isdigit() for v in values)  # else the keys are the places, 1, 2, ...
     depends = [(field_name((n, 0)), str(v)) for n, v in (metric.asked_if.items() if metric else ())]
     return {
         "field": field_name(asked),
@@ -121,7 +122,7 @@ def _question(
         "depends": depends[0] if depends else None,
         "is_missing": is_missing,
         "options": [
-            {"value": v, "label": labels[v], "key": v if len(v) == 1 and v.isdigit() else str(k + 1),
+            {"value": v, "label": labels[v], "key": v if is_digits else str(k + 1),
              "is_given": v == given}
             for k, v in enumerate(values)
         ],

@@ -256,18 +256,28 @@ def save_answers(store: Store, who: Rater, assignment_id: int, answers: Mapping[
             _settle(store, connection, assignment_id)
 
 
-def finish_item(store: Store, who: Rater, assignment_id: int, answers: Mapping[Asked, str]) -> list[Asked]:
+def finish_item(
+    store: Store, who: Rater, assignment_id: int, answers: Mapping[Asked, str], *, counter: int | None = None
+) -> list[Asked]:
     """Save all answers of a page and mark the item as done, if none is missing.
+
+    Args:
+        store: of the study.
+        who: the rater.
+        assignment_id: of the page.
+        answers: (metric, place) -> value, all of the page.
+        counter: of the page, as for `save_answers`; without one the page counts as the newest.
 
     Returns:
         What is missing; the item is done where nothing is.
 
     Raises:
         NoSuchQuestionError: not this rater's item, not asked of it, or no value of it.
+        StaleAnswerError: a newer answer is there; nothing was saved.
     """
     with store.writing() as connection:
         found = _check(store, connection, who, assignment_id, answers)
-        _write(store, connection, found, answers, counter=found.counter)
+        _write(store, connection, found, answers, counter=found.counter if counter is None else counter)
         _touch(connection, assignment_id)
         return _settle(store, connection, assignment_id)
 
@@ -309,8 +319,6 @@ def _write(
     is_derived: bool = False,
 ) -> None:
     for (metric, place), value in answers.items():
-        if found.answers.get((metric, place)) == value and not is_derived:
-            continue
         values = {
             "assignment_id": found.id, "metric": metric, "place": place, "value": value, "counter": counter,
             "given_at": time.time(), "is_derived": is_derived,
@@ -323,7 +331,7 @@ def _write(
             update=["value", "counter", "given_at", "is_derived"],
             unless_newer="counter",
         )
-        if not written:
+        if not written and found.answers.get((metric, place)) != value:  # the same answer, older: nothing to say
             raise StaleAnswerError
 
 

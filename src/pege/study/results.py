@@ -180,7 +180,7 @@ def correlation(
     from pege.metrics import language_of, pege_signature, score_dialogs
 
     shown = [k for k in dialogs if all(_human(means, m, k) is not None for m in asked)]
-    if len(shown) < 3:
+    if len(shown) < 3 or len({dialogs[k].language for k in shown}) > 1:  # scores of two languages are not one scale
         return {"n_dialogs": len(shown)}
     language = language_of([dialogs[k] for k in shown], None)
     lexicon = load_lexicon(f"pege-{language}")

@@ -75,7 +75,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("change", () => { if (form()) refresh(); });
 
 document.addEventListener("htmx:configRequest", (event) => {
-  if (event.detail.elt.hasAttribute("data-saves")) {
+  if (event.detail.elt.matches("[data-saves], [data-rate]")) {
     event.detail.parameters["counter"] = String(counter++);
     say("saving");
   }
