@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pege.agent import load_agent
-from pege.agent.guided import Guide, GuidedLogits
+from pege.agent.guided import Guide, GuidedLogits, guide_table
 from pege.dialog import Context, Emotion, Utterance
 from pege.errors import InputError
 from pege.lexicon import load_lexicon
@@ -35,7 +35,8 @@ def tokenizer(tiny_model_dir):
 
 
 def processor(lexicon, tokenizer, contexts, strength=1.0):
-    return GuidedLogits(Guide(lexicon, strength), contexts, tokenizer, len(tokenizer))
+    guide = Guide(lexicon, strength)
+    return GuidedLogits(guide, contexts, guide_table(guide, tokenizer, len(tokenizer)))
 
 
 def test_the_push_is_the_gradient_of_the_guided_terms_by_the_expected_vad(lexicon, tokenizer):

@@ -51,20 +51,23 @@ class Guide:
             raise InputError(f"{self.strength} is no strength", where="guide", fix="0 or more")
 
 
+def guide_table(guide: Guide, tokenizer: Any, n_rows: int) -> Tensor:
+    """Give O of a guide's lexicon for a tokenizer, (V, 3); V = ``n_rows``, the rows of the model's output."""
+    table = cached_token_vad(guide.lexicon, tokenizer, cache_dir=default_cache_dir(), n_rows=n_rows)
+    return torch.as_tensor(table.values, dtype=torch.float32)
+
+
 class GuidedLogits:
     """A logits processor for a batch of contexts; ``generate`` may ask for several sequences of each.
 
     Args:
         guide: how.
         contexts: B of them; where a context carries no emotion of the first utterance, our classifier is asked.
-        tokenizer: of the model.
-        n_rows: V, rows of the model's output.
+        token_vad: (V, 3), see `guide_table`.
     """
 
-    def __init__(self, guide: Guide, contexts: Sequence[Context], tokenizer: Any, n_rows: int) -> None:
-        self.guide = guide
-        table = cached_token_vad(guide.lexicon, tokenizer, cache_dir=default_cache_dir(), n_rows=n_rows)
-        self.token_vad = torch.as_tensor(table.values, dtype=torch.float32)  # (V, 3)
+    def __init__(self, guide: Guide, contexts: Sequence[Context], token_vad: Tensor) -> None:
+        self.guide, self.token_vad = guide, token_vad
         first = [c.utterances[0].content for c in contexts]
         emotions = [c.emotion for c in contexts]
         if any(e is None for e in emotions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from pege.models.generation import check_generation
 from pege.words import guess_language
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pege.agent.guided import Guide
 
 # Sampling from the 20 likeliest tokens, as the released decoders of PLATO-2 do, a little cooler than 1.
@@ -80,8 +83,15 @@ class ModelAgent(ABC):
             return {}
         from pege.agent.guided import GuidedLogits
 
-        n_rows = self.model.get_output_embeddings().weight.shape[0]
-        return {"logits_processor": [GuidedLogits(self.guide, contexts, self.tokenizer, n_rows)]}
+        return {"logits_processor": [GuidedLogits(self.guide, contexts, self._token_vad)]}
+
+    @functools.cached_property
+    def _token_vad(self) -> Tensor:
+        """What a guide needs of the lexicon, (V, 3): read at the first response, kept for the others."""
+        from pege.agent.guided import guide_table
+
+        assert self.guide is not None
+        return guide_table(self.guide, self.tokenizer, self.model.get_output_embeddings().weight.shape[0])
 
     @abstractmethod
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Generator, Sequence
 from importlib import resources
@@ -63,6 +64,7 @@ def load_trivial_agent(spec: str) -> TrivialAgent:
     )
 
 
+@functools.cache
 def _cheerful() -> dict[str, str]:
     source = resources.files("pege") / "assets" / "selfchat" / "cheerful.json"
     lines: dict[str, str] = json.loads(source.read_text(encoding="utf-8"))
@@ -70,8 +72,13 @@ def _cheerful() -> dict[str, str]:
 
 
 def _happy_words(language: str, _: Context, rng: np.random.Generator) -> str:
-    words = happiest_words(load_lexicon(f"pege-{language}"), _N_HAPPIEST)
+    words = _happiest(language)
     return (" " if language == "en" else "，").join(rng.choice(words, _N_SAID, replace=False).tolist())
+
+
+@functools.cache
+def _happiest(language: str) -> list[str]:
+    return happiest_words(load_lexicon(f"pege-{language}"), _N_HAPPIEST)
 
 
 def happiest_words(lexicon: Lexicon, n: int) -> list[str]:

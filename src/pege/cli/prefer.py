@@ -53,23 +53,25 @@ def prefer(
         lora_rank: of the adapter, on all linear layers.
         decoding: how both sides decode.
     """
+    from pege.agent import agent_name
     from pege.emotion import load_emotion_classifier
     from pege.lexicon import load_lexicon
-    from pege.selfchat import load_starters, pick_starters, with_emotion
-    from pege.selfchat.pairs import read_pairs, run_pairs
+    from pege.selfchat import is_done, load_starters, pick_starters, with_emotion
+    from pege.selfchat.pairs import pair_settings, read_pairs, run_pairs
     from pege.training.preference import run_preference
 
     decoding = decoding or Decoding()
     rows = load_starters(starters)
     if n_starters is not None:
         rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
-    rows = with_emotion(rows, load_emotion_classifier().emotions)
-    how: dict[str, Any] = {"n_turns": turns, "seed": seed, "batch_size": batch_size}
     settings = {"starters": starters, **decoding.settings()}
-    file = output / "pairs.jsonl"
-    output.mkdir(parents=True, exist_ok=True)
-    speakers = decoding.load(agent), decoding.load(user, "user")
-    run_pairs(*speakers, rows, load_lexicon(lexicon), file, settings=settings, **how)
+    how: dict[str, Any] = {"n_turns": turns, "seed": seed, "batch_size": batch_size, "settings": settings}
+    rewarding, file = load_lexicon(lexicon), output / "pairs.jsonl"
+    if not is_done(file, pair_settings(agent_name(agent), agent_name(user), rewarding, n_starters=len(rows), **how)):
+        rows = with_emotion(rows, load_emotion_classifier().emotions)
+        speakers = decoding.load(agent), decoding.load(user, "user")
+        output.mkdir(parents=True, exist_ok=True)
+        run_pairs(*speakers, rows, rewarding, file, **how)
     training = {
         "max_steps": steps, "learning_rate": learning_rate, "beta": beta, "per_device_train_batch_size": train_batch,
         "seed": seed,

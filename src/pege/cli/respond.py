@@ -43,6 +43,7 @@ def respond(
     from pege.errors import InputError
     from pege.io import read_rows
     from pege.selfchat import is_done, respond_settings, respond_to_dialogs
+    from pege.training.samples import with_emotions
 
     decoding = decoding or Decoding()
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
@@ -54,10 +55,6 @@ def respond(
     if n_dialogs is not None:
         rows = [rows[k] for k in sorted(np.random.default_rng(seed).permutation(len(rows))[:n_dialogs].tolist())]
     if not is_done(output, respond_settings(agent_name(agent), n_dialogs=len(rows), **how)):
-        lacking = [k for k, d in enumerate(rows) if d.emotion is None]
-        if lacking:
-            emotions = load_emotion_classifier().emotions([rows[k].texts[0] for k in lacking])
-            for k, emotion in zip(lacking, emotions, strict=True):
-                rows[k] = rows[k].model_copy(update={"emotion": emotion})
+        rows = with_emotions(rows, lambda texts: load_emotion_classifier().emotions(texts))
         respond_to_dialogs(decoding.load(agent), rows, output, **how)
     print(output)

@@ -29,10 +29,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pege.corpus.clean_step import Hashing, clean_shard
+from pege.corpus.clean_step import clean_shard
 from pege.corpus.config import CorpusConfig
 from pege.corpus.duplicates import Linked
 from pege.corpus.filter_step import Classifier, Models, check_models, filter_shard, load_models
+from pege.corpus.hashing import Hashing
 from pege.corpus.intake import take_in
 from pege.corpus.output import Steps, check_kept, write_corpus
 from pege.corpus.shards import Step, read_table, shard_of, write_table

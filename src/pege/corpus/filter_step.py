@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pege.corpus.clean_step import CLEAN, Hashing, band_table, response_hashes
+from pege.corpus.clean_step import CLEAN
 from pege.corpus.config import CorpusConfig
+from pege.corpus.hashing import Hashing, band_table, response_hashes
 from pege.corpus.shards import CONVERSATION, DROPPED, KEPT, Drops, flatten, keep_rows
 from pege.corpus.windows import cut_windows
 from pege.emotion import LABELS

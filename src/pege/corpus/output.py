@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pege.corpus.config import CorpusConfig
-from pege.corpus.shards import CONVERSATION, DROPPED, Drops, Step, keep_rows, read_table, write_table
+from pege.corpus.shards import CONVERSATION, DROPPED, KEPT, Drops, Step, keep_rows, read_table, write_table
 from pege.errors import InputError
 from pege.io import write_json, write_rows
 
@@ -52,27 +52,28 @@ class Steps:
         """All shards of the input."""
         return self.taken.shards()
 
-    def kept(self, shard: str) -> pa.Table:
-        """Kept sessions of a shard, near-duplicates left out."""
-        return self._parted(shard)[0]
+    def kept(self, shard: str, columns: Sequence[str] = KEPT.names) -> pa.Table:
+        """Kept sessions of a shard, near-duplicates left out; ``key`` must be of the columns."""
+        kept = read_table(self.filtered.path(shard, "kept"), columns)
+        of = self._duplicates(shard)
+        return keep_rows(kept, np.array([key not in of for key in kept.column("key").to_pylist()], dtype=np.bool_))
 
     def dropped(self, shard: str) -> Iterator[pa.Table]:
         """Dropped conversations and sessions of a shard, step by step."""
         yield read_table(self.cleaned.path(shard, "dropped"))
         yield read_table(self.filtered.path(shard, "dropped"))
-        yield self._parted(shard)[1]
+        of = self._duplicates(shard)
+        if of:
+            kept = read_table(self.filtered.path(shard, "kept"), CONVERSATION.names)
+            found = [(k, of[key]) for k, key in enumerate(kept.column("key").to_pylist()) if key in of]
+            n = len(found)
+            details = [f"of {original}" for _, original in found]
+            yield Drops([k for k, _ in found], ["near-duplicate"] * n, [None] * n, details).table(kept)
 
-    def _parted(self, shard: str) -> tuple[pa.Table, pa.Table]:
-        kept = read_table(self.filtered.path(shard, "kept"))
+    def _duplicates(self, shard: str) -> dict[str, str]:
+        """Key of each near-duplicate of a shard -> the id of what it repeats."""
         found = read_table(self.duplicates / f"{shard}.parquet").to_pydict()
-        of = dict(zip(found["key"], found["of"], strict=True))
-        keys = kept.column("key").to_pylist()
-        rows = [k for k, key in enumerate(keys) if key in of]
-        n = len(rows)
-        drops = Drops(rows, ["near-duplicate"] * n, [None] * n, [f"of {of[keys[k]]}" for k in rows])
-        stays = np.ones(len(keys), dtype=np.bool_)
-        stays[rows] = False
-        return keep_rows(kept, stays), drops.table(kept.select(CONVERSATION.names))
+        return dict(zip(found["key"], found["of"], strict=True))
 
 
 def write_corpus(folder: Path, config: CorpusConfig, steps: Steps, *, keep_dropped: bool) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def _repeated_ids(steps: Steps, shards: list[str]) -> dict[str, str]:
     seen: Counter[str] = Counter()
     renamed: dict[str, str] = {}
     for shard in shards:
-        kept = steps.kept(shard).select(["key", "id"]).to_pydict()
+        kept = steps.kept(shard, ("key", "id")).to_pydict()
         for key, dialog_id in zip(kept["key"], kept["id"], strict=True):
             seen[dialog_id] += 1
             if seen[dialog_id] > 1:

@@ -77,7 +77,9 @@ def inspect_dialog(folder: Path, dialog_id: str) -> list[dict[str, Any]]:
     Raises:
         InputError: no such corpus, or no such id in it.
     """
-    asked, dialog_id = dialog_id, plain_id(dialog_id.split("#")[0].split("~")[0]) + _tail(dialog_id)
+    asked = dialog_id
+    conversation = re.split("[#~]", asked)[0]  # what follows it: the number of the session, of the repetition
+    dialog_id = plain_id(conversation) + asked[len(conversation) :]
     stories: list[dict[str, Any]] = []
     for side in SIDES:
         stories += [{"went": "kept", "side": side, **row} for p in parts(folder, side) for row in _of_id(p, dialog_id)]
@@ -116,12 +118,6 @@ def _has_id(row: dict[str, Any], dialog_id: str) -> bool:
     return (
         re.search(rf'"id":\s*{re.escape(json.dumps(dialog_id, ensure_ascii=False))}', str(row.get("row"))) is not None
     )
-
-
-def _tail(dialog_id: str) -> str:
-    """Number of the session and of the repetition: what follows the conversation's id."""
-    place = min((k for k in map(dialog_id.find, "#~") if k >= 0), default=len(dialog_id))
-    return dialog_id[place:]
 
 
 def examples(folder: Path, *, per_reason: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:

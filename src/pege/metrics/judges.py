@@ -5,6 +5,7 @@ Each gives values a dialog, so `pege score` has their means with intervals and `
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -113,12 +114,21 @@ def _safety_judge() -> Judge:
 
 def has_phrase(text: str, kind: str, language: str) -> bool:
     """Whether an utterance holds a phrase of a kind: ``dismissive`` or ``toxic_positivity``; English by whole words."""
+    phrases = _phrases(kind, language)
+    spread = text if language == "zh" else _padded(text)
+    return any(p in spread for p in phrases)
+
+
+@functools.cache
+def _phrases(kind: str, language: str) -> tuple[str, ...]:
     source = importlib.resources.files("pege") / "assets" / "judges" / "phrases.json"
     phrases: list[str] = json.loads(source.read_text(encoding="utf-8"))[language][kind]
-    if language == "zh":
-        return any(p in text for p in phrases)
-    padded = f" {' '.join(english_words(text))} "
-    return any(f" {' '.join(english_words(p))} " in padded for p in phrases)
+    return tuple(phrases if language == "zh" else map(_padded, phrases))
+
+
+def _padded(text: str) -> str:
+    """English words parted by one space, with one at both ends."""
+    return f" {' '.join(english_words(text))} "
 
 
 def _empathy_judge(folder: str) -> Judge:

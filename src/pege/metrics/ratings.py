@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, ValidationError
 
 from pege.errors import InputError
-from pege.io import why_invalid
+from pege.io import read_csv, why_invalid
 
 _FIX = "give the columns id,rater,scale,rating (docs/scores.md)"
 
@@ -37,15 +37,7 @@ def read_ratings(path: Path | str) -> list[Rating]:
         InputError: no such file, no ratings in it, a missing column, a rating that is no number, or two by a rater for
             one thing.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            found = _read_rows(csv.DictReader(file), path)
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        why = e.strerror if isinstance(e, OSError) else e
-        raise InputError(f"cannot be read ({why})", where=path, fix="give a CSV file in UTF-8") from e
-    if not found:
-        raise InputError("holds no ratings", where=path, fix=_FIX)
-    return found
+    return read_csv(path, _read_rows, holds="ratings", fix=_FIX)
 
 
 def _read_rows(rows: csv.DictReader[str], path: Path | str) -> list[Rating]:

@@ -115,7 +115,7 @@ def interactive_table(study: Study, rows: Sequence[RowResult]) -> Iterator[str]:
     yield f"| row | seeds | {' | '.join(_SCORES[n] for n in names)} | Distinct-2 |"
     yield "|---" * (len(names) + 3) + "|"
     for r in rows:
-        cells = [_mean(r.values[n]) if n in r.values else "" for n in names]
+        cells = [_mean(r.values[n].mean(axis=0)) if n in r.values else "" for n in names]
         distinct = np.mean([t["distinct"]["distinct_2"] for t in r.tables])
         yield f"| {_label(study, r.name)} | {len(r.seeds)} | {' | '.join(cells)} | {distinct:.3f} |"
     yield ""
@@ -150,7 +150,7 @@ def gameable(study: Study, rows: Sequence[RowResult]) -> Iterator[str]:
     for r in (r for r in rows if study.rows[r.name].agent):
         x, y = (side.values["pege"].mean(axis=0) for side in (r, real))
         caught = [_SCORES[n] for n in _SCORES if n not in ("peg", "e", "pege") and _is_worse(r, real, n)]
-        yield f"| {r.name} | {_gap(x - y)} | {paired_p_value(x, y):.4f} | {', '.join(caught) or 'nothing here'} |"
+        yield f"| {r.name} | {_mean(x - y)} | {paired_p_value(x, y):.4f} | {', '.join(caught) or 'nothing here'} |"
     yield ""
     yield "Caught: significantly worse than PEGE on that score (paired permutation, p < 0.05, uncorrected)."
 
@@ -253,14 +253,9 @@ def _label(study: Study, row: str) -> str:
 
 
 def _mean(values: Values) -> str:
-    by_starter = values.mean(axis=0)
-    low, high = mean_interval(by_starter)
-    return f"{by_starter.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def _gap(difference: Values) -> str:
-    low, high = mean_interval(difference)
-    return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+    """The mean of a value a starter, (N,), with its interval."""
+    low, high = mean_interval(values)
+    return f"{values.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _cut(text: str) -> str:

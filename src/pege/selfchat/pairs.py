@@ -20,6 +20,7 @@ from pege.io import read_rows
 from pege.lexicon import Lexicon
 from pege.metrics.pege import Vector, utterance_vad
 from pege.selfchat.batches import OnUtterances, write_batches
+from pege.selfchat.play import settings_of
 from pege.words import guess_language, segmenter
 
 
@@ -82,8 +83,8 @@ def run_pairs(
         InputError: see `pege.selfchat.batches.is_done`.
     """
     wanted = pair_settings(
-        agent.name, user.name, n_starters=len(starters), n_turns=n_turns, seed=seed, batch_size=batch_size,
-        settings={"lexicon": f"{lexicon.name}-{lexicon.version}", **(settings or {})},
+        agent.name, user.name, lexicon, n_starters=len(starters), n_turns=n_turns, seed=seed,
+        batch_size=batch_size, settings=settings,
     )  # fmt: skip
     batches = [starters[k : k + batch_size] for k in range(0, len(starters), batch_size)]
 
@@ -100,13 +101,12 @@ def run_pairs(
 
 
 def pair_settings(
-    agent: str, user: str, *, n_starters: int, n_turns: int, seed: int, batch_size: int, settings: dict[str, Any]
+    agent: str, user: str, lexicon: Lexicon, *, settings: dict[str, Any] | None, **play: Any
 ) -> dict[str, Any]:
-    """Give all that the pairs depend on, as ``OUTPUT.run.json`` keeps it."""
-    return {
-        "pairs_of": agent, "user": user, "n_starters": n_starters, "n_turns": n_turns, "seed": seed,
-        "batch_size": batch_size, "settings": settings,
-    }  # fmt: skip
+    """Give all that the pairs depend on, as ``OUTPUT.run.json`` keeps it: what a self-chat does, and the lexicon."""
+    settings = {"lexicon": f"{lexicon.name}-{lexicon.version}", **(settings or {})}
+    found = settings_of(agent, user, settings=settings, **play)
+    return {"pairs_of": found.pop("agent"), **found}
 
 
 def _play(

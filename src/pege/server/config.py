@@ -27,7 +27,6 @@ class ServerConfig(BaseModel):
         timeout_s: from the arrival of a request to the end of its answer.
         max_body_bytes: of a request.
         max_messages: of a request.
-        max_tokens: of a response, whatever a request asks for.
         key_hashes: sha256 of each API key, 64 hex digits.
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
@@ -42,7 +41,6 @@ class ServerConfig(BaseModel):
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
     max_messages: int = Field(default=200, ge=1, le=10_000)
-    max_tokens: int = Field(default=256, ge=1, le=4096)
     key_hashes: tuple[_Hash, ...] = ()
     alert_command: tuple[str, ...] = ()
     requests_per_minute: int = Field(default=600, ge=1)

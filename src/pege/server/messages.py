@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Role, Utterance
 from pege.errors import InputError
-
-_PERIOD = 7  # M of Eq. 2
 
 
 class TextPart(BaseModel):
@@ -73,8 +70,12 @@ def guidance_of(n_utterances: int, emotion: Emotion | None, *, is_off: bool) -> 
     """
     if is_off:
         return {"stage": "off", "weight": None}
-    p = emotion.positive if emotion else 0.0
-    weight = p + (1 - p) * math.cos(math.pi * min(n_utterances, _PERIOD) / _PERIOD)
+    import torch
+
+    from pege.loss import context_weight
+
+    p = torch.tensor(emotion.positive if emotion else 0.0, dtype=torch.float64)
+    weight = float(context_weight(n_utterances, p))
     return {"stage": "empathy" if weight > 0 else "elicitation", "weight": round(weight, 4)}
 
 

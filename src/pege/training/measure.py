@@ -43,9 +43,10 @@ def measure_perplexity(
     config = TrainConfig(model=model, data=tuple(data), **known)
     dialogs = ready_dialogs(config.data, n_dialogs, random.Random(seed))
     loaded, tokenizer = load_for_training(config)
-    samples = samples_for(loaded, tokenizer, dialogs, load_lexicon(config.lexicon), config)
+    lexicon = load_lexicon(config.lexicon)
+    samples = samples_for(loaded, tokenizer, dialogs, lexicon, config)
     n_rows = head_of(loaded).weight.shape[0]
-    table = cached_token_vad(load_lexicon(config.lexicon), tokenizer, cache_dir=default_cache_dir(), n_rows=n_rows)
+    table = cached_token_vad(lexicon, tokenizer, cache_dir=default_cache_dir(), n_rows=n_rows)
     with tempfile.TemporaryDirectory() as folder:
         trainer = PegeTrainer(
             model=loaded,

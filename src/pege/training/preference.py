@@ -45,10 +45,10 @@ def run_preference(
     """
     trl = _trl()
     folder = Path(output_dir)
-    settings = {"model": model, "n_pairs": len(pairs), "lora": lora, "training": training, "dtype": dtype}
     run = run_settings(model)
     config = {
-        **settings, "max_length": max_length, "emotion_input": run.get("emotion_input", False),
+        "model": model, "n_pairs": len(pairs), "lora": lora, "training": training, "dtype": dtype,
+        "max_length": max_length, "emotion_input": run.get("emotion_input", False),
         "generation": run.get("generation", {}),
     }  # fmt: skip
     if is_begun(folder, config, kind="run", flag="--output") and (folder / "done").is_file():
