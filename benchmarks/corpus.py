@@ -48,6 +48,7 @@ PEERS = {
     "pege-duplicates": "pege corpus build, near-duplicates too",
 }
 RAY = {"ray-1": "Ray, one worker", "ray-2": "Ray, two workers"}
+ONCE = {"plain", "datatrove-columns"}  # but for the smallest size: not what the goals are about
 PARALLEL, SERIAL = ("intake", "clean", "filter"), ("templates", "duplicates", "output")
 
 
@@ -71,7 +72,9 @@ def measure(command: list[str], log: Path) -> dict[str, float]:
     peak = 0
     with log.open("wb") as stderr:
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=stderr, stderr=subprocess.STDOUT)
+        # Ray's workers are nicer than other processes by default, and then wait for whatever else runs
+        environment = os.environ | {"RAY_worker_niceness": "0"}
+        process = subprocess.Popen(command, stdout=stderr, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
             peak = max(peak, memory_of(process.pid))
             time.sleep(0.2)
@@ -186,15 +189,11 @@ def input_of(folder: Path, size: int) -> Path:
 
 
 def runs_of(sizes: list[int], repeats: int, peer_limit: int, ray: bool) -> Iterator[tuple[int, str, int]]:
-    """Size, peer and number of each run, the peers taking turns; larger sizes once."""
+    """Size, peer and number of each run, the peers taking turns; beyond `peer_limit` the builder alone, once."""
     for size in sizes:
-        n_runs = range(repeats if size == min(sizes) else 1)
-        for k in n_runs:
-            for peer in PEERS:
-                if peer.startswith("pege") or size <= peer_limit:
-                    yield size, peer, k
-        if ray and size <= peer_limit:
-            yield from ((size, peer, k) for k in n_runs for peer in RAY)
+        peers = [*PEERS, *(RAY if ray else ())] if size <= peer_limit else [p for p in PEERS if p.startswith("pege")]
+        for k in range(repeats if size <= peer_limit else 1):
+            yield from ((size, peer, k) for peer in peers if k == 0 or size == min(sizes) or peer not in ONCE)
 
 
 def check_same(results: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
@@ -315,7 +314,7 @@ def main(
 
     Args:
         sizes: numbers of dialogs.
-        repeats: runs at the smallest size; at the others one.
+        repeats: runs of each, up to `peer_limit`; beyond it one.
         peer_limit: the peers and Ray run up to this size, and the stages are measured at it.
         workers: processes of the builder, and tasks of datatrove.
         ray: also two Ray workers against one.
