@@ -103,26 +103,37 @@ def _short(text: str) -> str:
 
 
 def judged(folder: Path) -> Iterator[str]:
-    """What we judged, and what became of the faults since."""
+    """What we judged in two rounds, how far the judge agrees with himself, and what became of the faults since."""
     with (HERE / "corpus.judged.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     now = {r["id"]: r["reason"] for r in read_side(folder / "strict", "dropped")}
-    yield "| reason | judged | dropped rightly | of the wrong ones, no longer dropped for it |"
+    dropped, kept = ([r for r in rows if r["side"] == side] for side in ("dropped", "kept"))
+    yield "| reason | dropped rightly, round 1 | round 2 | of the wrong ones, no longer dropped for it |"
     yield "|---|---|---|---|"
-    dropped = [r for r in rows if r["side"] == "dropped"]
-    for reason, n in sorted(Counter(r["reason"] for r in dropped).items()):
-        wrong = [r["id"] for r in dropped if r["reason"] == reason and r["right"] == "0"]
+    for reason in sorted({r["reason"] for r in dropped}):
+        wrong = {r["id"] for r in dropped if r["reason"] == reason and r["right"] == "0"}
         mended = sum(now.get(i) != reason for i in wrong)
-        yield f"| `{reason}` | {n} | {n - len(wrong)} | {f'{mended} of {len(wrong)}' if wrong else ''} |"
+        shares = " | ".join(_share(dropped, reason, k) for k in "12")
+        yield f"| `{reason}` | {shares} | {f'{mended} of {len(wrong)}' if wrong else ''} |"
     yield ""
-    yield "| flaw of a kept dialog | of 100 | dropped now |"
-    yield "|---|---|---|"
-    kept = [r for r in rows if r["side"] == "kept"]
-    flaws = Counter(flaw for r in kept for flaw in r["reason"].split())
-    for flaw, n in flaws.most_common():
-        gone = sum(r["id"] in now for r in kept if flaw in r["reason"].split())
-        yield f"| {flaw} | {n} | {gone} |"
-    yield f"| none | {sum(r['right'] == '1' for r in kept)} | |"
+    yield "| flaw of a kept dialog | of 100, round 1 | round 2 | dropped now |"
+    yield "|---|---|---|---|"
+    for flaw, _ in Counter(flaw for r in kept for flaw in r["reason"].split()).most_common():
+        ids = [{r["id"] for r in kept if r["round"] == k and flaw in r["reason"].split()} for k in "12"]
+        yield f"| {flaw} | {len(ids[0])} | {len(ids[1])} | {sum(i in now for i in set.union(*ids))} |"
+    none = [sum(r["right"] == "1" for r in kept if r["round"] == k) for k in "12"]
+    yield f"| none | {none[0]} | {none[1]} | |"
+    yield ""
+    first, second = ({(r["side"], r["id"]): r["right"] for r in rows if r["round"] == k} for k in "12")
+    both = first.keys() & second.keys()
+    same = sum(first[k] == second[k] for k in both)
+    yield f"{len(both)} dialogs were drawn in both rounds; {same} of them were judged alike."
+
+
+def _share(rows: list[dict[str, str]], reason: str, k: str) -> str:
+    """Right ones of those judged in a round; empty where none was drawn."""
+    right = [r["right"] for r in rows if r["reason"] == reason and r["round"] == k]
+    return f"{right.count('1')} of {len(right)}" if right else ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the dialogs of the hand check: `python docs/results/corpus_sample.py BUILD kept|dropped` prints them.
+"""Draw the dialogs of the hand check: `python docs/results/corpus_sample.py BUILD kept|dropped [SEED]` prints them.
 
 100 kept dialogs, the languages half and half; 100 dropped ones, spread over the reasons that a filter or a rule gives
 (too few utterances or the wrong speaker at the end need no judge). The judgements are in corpus.judged.tsv.
@@ -77,5 +77,6 @@ def last_of(name: str) -> str:
 
 
 if __name__ == "__main__":
-    rows = {"kept": draw_kept, "dropped": draw_dropped}[sys.argv[2]](Path(sys.argv[1]))
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    rows = {"kept": draw_kept, "dropped": draw_dropped}[sys.argv[2]](Path(sys.argv[1]), seed=seed)
     print("\n".join(line for row in rows for line in shown(row)))

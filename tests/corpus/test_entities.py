@@ -269,6 +269,8 @@ def test_a_missing_allow_file_is_one_line(tmp_path):
     [
         "在这个过程中学会爱自己", "从这些经历中学习", "你的儿子小学二年级了", "这为孩子的成长铺平道路", "走上幸福之路", "家里公司很忙",
         "我是一个高敏感的人", "高三学生压力大", "钱少事多", "马斯洛的需要层次理论", "I saw a TED talk about it", "we like Star Wars",
+        "电影叫《风雨哈佛路》，女主角很坚强", "推荐《爱德华大夫》", "需要有个诸葛亮一样的人帮我", "彼得潘综合症", "很像顾城的诗",
+        "我认同李银河老师的观点", "试试哈佛大学的呼吸法", "暗示我无法胜任公司的岗位", "What's he going to study in college?",
     ],
 )  # fmt: skip
 def test_what_the_hand_check_found_to_be_no_name_is_none(text):

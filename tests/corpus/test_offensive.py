@@ -25,7 +25,7 @@ def found(*texts):
 @pytest.mark.parametrize(
     "text",
     ["What the FUCK", "fucking hell", "f*ck off", "you sh1t", "biiitch!", "a$$hole", "(bastard)", "Go to  hell.",
-     "you’re an idiot", "youre an idiot", "you are such an idiot", "你真是个傻逼", "滚蛋！", "you fuck滚"],
+     "you’re an idiot", "youre an idiot", "you are such an idiot", "you're a freak", "just kill yourself", "你真是个傻逼", "滚蛋！", "you fuck滚"],
 )  # fmt: skip
 def test_offences_are_found_in_any_case_disguise_or_length(text):
     assert found(text, f"Well, {text} he said") == [True, True]
@@ -34,7 +34,7 @@ def test_offences_are_found_in_any_case_disguise_or_length(text):
 @pytest.mark.parametrize(
     "text",
     ["Scunthorpe has a nice park", "I shitake no mushrooms", "call 455 5417", "the class passed", "cocktail party", "he is a Dickens fan",
-     "fire retardant paint", "sparrows and tits", "I feel like an idiot", "hello there", "他妈妈的手很巧", "我觉得自己是个废物", "傻孩子", ""],
+     "fire retardant paint", "sparrows and tits", "I feel like an idiot", "hello there", "Did you freak out?", "why do you want to kill yourself?", "他妈妈的手很巧", "我觉得自己是个废物", "傻孩子", ""],
 )  # fmt: skip
 def test_harmless_words_are_left_alone(text):
     assert found(text) == [False]

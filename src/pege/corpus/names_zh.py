@@ -49,7 +49,15 @@ def chinese_names(text: str, *, with_places: bool = True) -> list[Span]:
         return []
     words = _cut(text, possible)
     places = [("place", w.start, w.stop) for w in words if w.tag == "ns"] if with_places else []
-    return [*_addresses(text, words), *_institutions(text, words), *_persons(text, words), *places]
+    found = [*_addresses(text, words), *_institutions(text, words), *_persons(text, words), *places]
+    public = [m.span() for m in _public().finditer(text)]
+    return [span for span in found if not any(start <= span[1] < stop for start, stop in public)]
+
+
+@functools.cache
+def _public() -> re.Pattern[str]:
+    """Titles of works, and names that tell nothing of who says them: 《风雨哈佛路》, 诸葛亮, 哈佛大学."""
+    return re.compile(f"《[^《》]{{1,40}}》|{'|'.join(sorted(_lists().public, reverse=True))}")
 
 
 @functools.cache
@@ -105,6 +113,7 @@ class _Lists:
     modifiers: frozenset[str]  # words that make a kind of institution
     cities: frozenset[str]
     not_streets: frozenset[str]
+    public: frozenset[str]  # known to everybody
 
 
 @functools.cache
@@ -122,6 +131,7 @@ def _lists() -> _Lists:
         modifiers=words["modifiers_zh"],
         cities=words["cities_zh"],
         not_streets=words["not_streets_zh"],
+        public=words["public_zh"],
     )
 
 
