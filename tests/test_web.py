@@ -11,10 +11,12 @@ from starlette.testclient import TestClient
 from pege.errors import InputError
 from pege.web import HEADERS, RateLimit, is_loopback, is_same_origin, need_web, page_templates, run_app, secure_app
 
+BASE = "https://study.example"
+
 
 async def echo(request):
     return PlainTextResponse(
-        f"{len(await request.body())} {is_same_origin(request)}", headers={"x-frame-options": "SAMEORIGIN"}
+        f"{len(await request.body())} {is_same_origin(request, BASE)}", headers={"x-frame-options": "SAMEORIGIN"}
     )
 
 
@@ -39,10 +41,12 @@ def test_a_body_is_as_long_as_the_limit_or_refused(client, n, status):
     assert client.post("/", content=(b"x" for _ in range(n))).status_code == status  # in pieces, without a length
 
 
-def test_the_origin_is_compared_with_the_host(client):
+def test_the_origin_is_the_host_or_where_people_reach_the_server(client):
     assert client.get("/").text == "0 True"
-    assert client.get("/", headers={"origin": "http://testserver"}).text == "0 True"
-    for origin in ("http://evil.example", "http://testserver.evil.example", "null"):
+    for origin in ("http://testserver", BASE, f"{BASE}:443"):  # a proxy may send another Host than the browser's
+        assert client.get("/", headers={"origin": origin}).text == "0 True"
+    for origin in ("http://evil.example", "http://testserver.evil.example", "null", "http://study.example", f"{BASE}:8443",
+                   "https://study.example.evil", "http://[", "http://x:99999", ""):  # fmt: skip
         assert client.get("/", headers={"origin": origin}).text == "0 False"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import gzip
 import importlib.metadata
 import io
@@ -14,7 +13,7 @@ import re
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +25,6 @@ from pydantic import BaseModel, ValidationError
 from pege.errors import InputError
 
 Row = TypeVar("Row", bound=BaseModel)
-T = TypeVar("T")
 RowLine = tuple[int, Any]  # line (or row) number from 1; the parsed object, or an InputError
 
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what surrogateescape makes of bytes that are none
@@ -200,31 +198,6 @@ def read_lines(path: Path | str) -> Iterator[RowLine]:
         raise InputError(
             f"the archive is cut or broken after line {line} ({e})", where=path, fix="fetch it again"
         ) from e
-
-
-def read_csv(
-    path: Path | str, parse: Callable[[csv.DictReader[str], Path | str], list[T]], *, holds: str, fix: str
-) -> list[T]:
-    """Read a CSV file with a header, in UTF-8 with or without a byte-order mark.
-
-    Args:
-        path: of the file; errors name it.
-        parse: the rows and ``path`` to what they say; raises InputError.
-        holds: what the file is of, in the plural.
-        fix: what to do where there is none.
-
-    Raises:
-        InputError: no such file, not UTF-8, no CSV, nothing in it; or of ``parse``.
-    """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            found = parse(csv.DictReader(file), path)
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        why = e.strerror if isinstance(e, OSError) else e
-        raise InputError(f"cannot be read ({why})", where=path, fix="give a CSV file in UTF-8") from e
-    if not found:
-        raise InputError(f"holds no {holds}", where=path, fix=fix)
-    return found
 
 
 def _parse(text: str) -> Any:

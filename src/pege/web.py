@@ -160,12 +160,31 @@ def client_address(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else "unknown"
 
 
-def is_same_origin(connection: HTTPConnection) -> bool:
-    """Whether a request that changes something comes from a page of this server, by ``Origin`` where it is sent."""
+def is_same_origin(connection: HTTPConnection, base_url: str) -> bool:
+    """Whether a request that changes something comes from a page of this server, by ``Origin`` where it is sent.
+
+    Args:
+        connection: the request.
+        base_url: where people reach the server; a proxy may send another ``Host`` than theirs.
+    """
+    given = connection.headers.get("origin")
+    if given is None:
+        return True
+    origin = _origin(given)
+    return origin is not None and (
+        origin == _origin(base_url) or given.partition("://")[2] == connection.headers.get("host")
+    )
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port of an address, the scheme's own port where none is named; None where it is no address."""
     from urllib.parse import urlsplit
 
-    origin = connection.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def page_templates(folder: Path) -> Environment:

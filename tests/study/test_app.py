@@ -13,7 +13,7 @@ from study_cases import SYSTEMS
 from visits import BASE, action, client_of, csrf, enter, fields
 
 from pege.study import tables
-from pege.study.raters import Links, exclude_rater, invite_raters, renew_link, revoke_link
+from pege.study.raters import Links, exclude_rater, invite_raters, renew_link, renew_owner_link, revoke_link
 from pege.study.rating import current_assignment, finish_item, questions_of
 
 
@@ -171,6 +171,25 @@ def test_a_rater_can_delete_all_answers(store):
     assert client.get("/rate").status_code == 401
     with store.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tables.answer)) == 0
+
+
+def test_renewing_the_owners_link_ends_all_links_and_sessions_of_the_owner_alone(store):
+    (rater,) = invite_raters(store, 1)
+    client, owner, old = enter(store, rater), client_of(store), Links(store).owner_token()
+    assert owner.get(f"/o/{old}").url.path == "/owner"
+    renew_owner_link(store)
+    assert owner.get("/owner").status_code == 401
+    assert owner.get(f"/o/{old}").status_code == 410
+    assert owner.get(f"/o/{Links(store).owner_token()}").url.path == "/owner"
+    assert client.get("/rate").status_code == 200
+
+
+def test_the_owners_link_expires(store, monkeypatch):
+    owner, token, now = client_of(store), Links(store).owner_token(), time.time()
+    assert owner.get(f"/o/{token}").url.path == "/owner"
+    monkeypatch.setattr(time, "time", lambda: now + 31 * 86_400)
+    assert owner.get("/owner").status_code == 401
+    assert owner.get(f"/o/{token}").status_code == 410
 
 
 # ---- the owner

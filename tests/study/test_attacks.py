@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from html.parser import HTMLParser
 
@@ -10,14 +12,18 @@ import sqlalchemy as sa
 import yaml
 from starlette.testclient import TestClient
 from study_cases import HOSTILE
-from visits import BASE, action, client_of, csrf, enter
+from visits import BASE, action, client_of, csrf, enter, fields
 
 from pege.dialog import make_dialog
 from pege.io import write_rows
+from pege.metrics.ratings import read_ratings
 from pege.study import tables
+from pege.study.agreement import read_judgements
 from pege.study.app import make_app
+from pege.study.collect import collect_ratings, write_exports
 from pege.study.folder import create_study
 from pege.study.raters import Links, exclude_rater, invite_raters
+from pege.study.rating import current_assignment
 from pege.study.store import Store
 
 
@@ -39,6 +45,77 @@ def test_a_form_without_its_token_with_anothers_or_from_another_site_is_refused(
     evil = {"origin": "https://evil.example"}
     assert client.post(f"{path}/save", data=data, headers=evil).status_code == 403
     assert client.post(f"{path}/save", data=data, headers={"origin": BASE}).status_code == 204
+
+
+def test_behind_a_proxy_that_sends_another_host_forms_of_the_named_address_go_through(store):
+    (rater,) = invite_raters(store, 1)
+    app = make_app(store, base_url="https://study.example.org")
+    client = enter(store, rater, client=TestClient(app, base_url="https://127.0.0.1:8080"))
+    page = client.get("/rate").text
+    data = {"csrf": csrf(page), "counter": "1", "a:guidance:0": "1"}
+    for origin, status in (("https://study.example.org", 204), ("https://evil.example", 403), ("http://[", 403)):
+        headers = {"origin": origin, "host": "127.0.0.1:8080"}
+        assert client.post(f"{action(page)}/save", data=data, headers=headers).status_code == status
+
+
+COMPARED = {"questions": [{"name": "best", "title": {"en": "B"}, "question": {"en": "Which?"}}], "allow_tie": True}
+
+
+def test_the_source_of_a_comparison_tells_no_system_and_each_side_is_counted_for_its_own(make_store):
+    store = make_store(metrics=[], comparison=COMPARED)
+    questions, chosen = {}, {}
+    for rater in invite_raters(store, 3):
+        client = enter(store, rater)
+        while (found := current_assignment(store, rater)) is not None:
+            page = client.get("/rate").text
+            questions.setdefault(re.sub(r"(?s).*(<fieldset.*</fieldset>).*", r"\1", page), set()).add(found.is_flipped)
+            names = {str(len(s)): s for s in found.item.systems}
+            left = names[re.search(r"kind (\d+)", page)[1]]
+            chosen[rater.name, "/".join(found.item.systems), found.item.starter] = left
+            client.post(action(page), data={"csrf": csrf(page), "a:best:0": "left"})
+    assert list(questions.values()) == [{True, False}]  # one and the same markup, flipped or not
+    rows = rows_of(store)
+    assert {(r.rater, r.system, r.starter): r.value for r in rows} == chosen
+    assert len({r.value for r in rows}) > 1
+
+
+def test_a_question_of_a_pair_takes_no_system(make_store):
+    store = make_store(metrics=[], comparison=COMPARED)
+    (rater,) = invite_raters(store, 1)
+    client = enter(store, rater)
+    page = client.get("/rate").text
+    for value in ("A", "B", "Aurora", ""):
+        assert client.post(action(page), data={"csrf": csrf(page), "a:best:0": value}).status_code == 404
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_disarmed_in_csv_and_whole_elsewhere(tmp_path):
+    bad = "=HYPERLINK(1)"
+    for system in ("@good", "-bad"):
+        write_rows(tmp_path / f"{system}.jsonl", [make_dialog(["hi", "ho"], id=bad, lang="en")])
+    design = {"systems": {s: f"{s}.jsonl" for s in ("@good", "-bad")}, "n_dialogs": 1, "check_every": 0}
+    (tmp_path / "d.yaml").write_text(yaml.safe_dump({**design, "comparison": COMPARED}))
+    store = Store(create_study(tmp_path / "d.yaml", tmp_path / "study"))
+    for rater in invite_raters(store, 2):
+        client = enter(store, rater)
+        while (found := current_assignment(store, rater)) is not None:
+            client.post(f"/item/{found.id}", data={"csrf": csrf(client.get("/rate").text), **fields(store, found)})
+    owner = client_of(store)
+    owner.get(f"/o/{Links(store).owner_token()}")
+    text = owner.get("/owner/export/ratings.csv").text
+    cells = [c for row in csv.reader(io.StringIO(text)) for c in row]
+    assert f"'{bad}" in cells
+    assert "'@good" in cells
+    assert not [c for c in cells if c.startswith(("=", "+", "-", "@"))]
+    assert f'"starter": "{bad}"' in owner.get("/owner/export/ratings.jsonl").text
+    write_exports(tmp_path / "out", store, {}, {})
+    assert {r.id for r in read_ratings(tmp_path / "out" / "-bad.ratings.csv")} == {bad}  # as `pege report` matches them
+    assert {j.item for j in read_judgements(tmp_path / "out" / "ratings.csv")} == {r.item for r in rows_of(store)}
+    store.close()
+
+
+def rows_of(store):
+    with store.reading() as connection:
+        return collect_ratings(store, connection)
 
 
 def test_no_page_changes_anything_by_get(store):

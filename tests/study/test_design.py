@@ -16,7 +16,7 @@ from pege.io import read_rows, write_rows
 from pege.study.design import Design, own_metrics, read_design
 from pege.study.folder import create_study, load_study
 from pege.study.items import Item, pair_starters
-from pege.study.pages import practice_feedback, practice_item, words
+from pege.study.pages import has_practice, practice_feedback, practice_item, words
 
 
 def test_the_papers_metrics_come_unless_others_are_named(tmp_path):
@@ -31,6 +31,11 @@ def test_the_papers_metrics_come_unless_others_are_named(tmp_path):
     assert design.raters_per_item == 3
 
 
+def practice(**changes):
+    item = {"texts": ["I lost my keys.", "Oh no!"], "answers": {"guidance": {0: [0, "nothing changes"]}}}
+    return {"en": {**item, **changes}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -43,6 +48,13 @@ def test_the_papers_metrics_come_unless_others_are_named(tmp_path):
         ({"systems": {"a/b": "x.jsonl"}}, "systems"),
         ({"systems": {"A": "no.jsonl"}}, "no.jsonl: no such file"),
         ({"comparison": {"questions": []}}, "comparison"),
+        ({"practice": {}}, "needs en, zh or both"),
+        ({"practice": practice(texts=["a"])}, "practice"),
+        ({"practice": practice(answers={"fluent": {0: [1, "b"]}})}, "'fluent' is no metric of this study"),
+        ({"practice": practice(answers={"guidance": {1: [1, "b"]}})}, "asked of each dialog"),
+        ({"practice": practice(answers={"coherence": {2: [1, "b"]}})}, "of 1 responses"),
+        ({"practice": practice(answers={"guidance": {0: [7, "b"]}})}, "7 is none of its values"),
+        ({"practice": practice(answers={"empathy": {0: [1, "b"]}})}, "hangs on a metric"),
         ({"n_dialogs": 99}, "share 4 starters, 99 dialogs are asked for"),
     ],
 )
@@ -128,6 +140,33 @@ def test_the_practice_item_has_an_answer_to_all_it_asks():
         rows = practice_feedback(design, language, {})
         assert len(rows) == 2 * len(item.dialogs[0].agent_utterances) + 2
         assert all(r["why"] and r["ours"] for r in rows)
+
+
+FLUENCY = {
+    "name": "fluency", "level": "utterance", "title": {"en": "Fluent"}, "question": {"en": "How?"},
+    "explanation": {"en": "x"}, "values": [1, 2, 3],
+}  # fmt: skip
+
+
+def test_a_practice_item_of_ones_own_asks_the_metrics_that_it_answers(make_study):
+    given = practice(answers={"fluency": {1: [3, "a person would"]}, "guidance": {0: [0, "no change"]}})
+    design = make_study(
+        metrics=["coherence", "guidance", FLUENCY], practice=given
+    ).design  # as it is kept in the folder
+    rows = practice_feedback(design, "zh", {("fluency", 1): "2"})
+    assert [(r["title"], r["given"], r["ours"], r["why"]) for r in rows] == [
+        ("Fluent", "2", "3", "a person would"),
+        ("正向情绪引导", "–", "否", "no change"),
+    ]
+    assert practice_item(design, "en").dialogs[0].texts == ["I lost my keys.", "Oh no!"]
+
+
+def test_our_practice_item_leaves_out_a_metric_that_is_ours_by_name_alone():
+    scale = {**FLUENCY, "name": "coherence"}  # 1 to 3, where our answers are 0 and 1
+    design = Design(systems={"A": "a.jsonl"}, metrics=[scale, "guidance"])
+    assert {r["title"] for r in practice_feedback(design, "en", {})} == {"Positive emotion guidance"}
+    assert not has_practice(Design(systems={"A": "a.jsonl"}, metrics=[scale]))
+    assert not has_practice(Design(systems={"A": "a.jsonl"}, practice=False))
 
 
 def test_the_pages_have_the_same_words_in_both_languages():

@@ -220,7 +220,8 @@ def test_a_pairs_answer_names_the_system_whatever_side_it_stood_on(make_store):
     for rater in invite_raters(store, 3):
         while (found := current_assignment(store, rater)) is not None:
             flipped.add(found.is_flipped)
-            best = "AB"[found.item.systems.index(min(found.item.systems))]
+            sides = found.item.systems[::-1] if found.is_flipped else found.item.systems
+            best = ("left", "right")[sides.index(min(sides))]
             finish_item(store, rater, found.id, {("best", 0): best})
     assert flipped == {True, False}
     with store.reading() as connection:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, pearsonr, spearmanr
+from scipy.stats import pearsonr, spearmanr
 
 from pege.dialog import make_dialog
 from pege.lexicon import load_lexicon
@@ -91,9 +91,54 @@ def test_a_comparison_counts_wins_without_ties():
     found = study_results(design, rows, {}, n_resamples=99)
     (pair,) = found["comparison"]["best"]
     assert (pair["wins_a"], pair["wins_b"], pair["ties"], pair["share_a"]) == (8, 2, 1, 0.8)
-    assert pair["p"] == pytest.approx(binomtest(8, 10).pvalue)
+    assert pair["p"] == pair["q"] == pytest.approx(2 * (1 + 10 + 45) / 2**10)  # P(8 or more of 10, either way)
     assert {j.value for j in judgements_of(rows)} == {"A", "B", "tie"}
     assert "8 : 2 (1 ties)" in results_text(design, found)
+
+
+def test_several_votes_on_one_pair_of_dialogs_are_one_observation():
+    questions = [{"name": "best", "title": {"en": "B"}, "question": {"en": "?"}}]
+    design = Design(systems={"A": "a", "B": "b"}, metrics=[], comparison={"questions": questions, "allow_tie": True})
+    votes = ["AAA"] * 4 + ["AAB"] * 3 + ["BBA"] + ["ABt", "AtB", "ttA"]
+    full = {"A": "A", "B": "B", "t": "tie"}
+    rows = [
+        row("A/B", f"s{k}", r, "best", full[v])
+        for k, said in enumerate(votes)
+        for r, v in zip("xyz", said, strict=True)
+    ]
+    (pair,) = study_results(design, rows, {}, n_resamples=99)["comparison"]["best"]
+    assert (pair["wins_a"], pair["wins_b"], pair["ties"]) == (7, 1, 3)  # two of three, else a tie
+    assert pair["votes"] == {"a": 22, "b": 7, "tie": 4}
+    # by hand, over 8 pairs that are won: P(7 or more of 8, either way) = 2 (8 + 1) / 2^8; the 29 votes would give 0.008
+    assert pair["p"] == pytest.approx(2 * 9 / 2**8)
+    assert pair["share_a"] == 7 / 8
+    # Wilson, from its formula
+    z, n, p = 1.959963984540054, 8, 7 / 8
+    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert pair["ci"] == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)])
+
+
+def test_comparisons_without_a_difference_are_called_one_in_at_most_five_of_a_hundred():
+    # three raters who all see what the dialogs have: their votes on a pair hang together
+    rng, called, n = np.random.default_rng(0), 0, 200
+    questions = [{"name": "best", "title": {"en": "B"}, "question": {"en": "?"}}]
+    design = Design(systems={"A": "a", "B": "b"}, metrics=[], comparison={"questions": questions})
+    for _ in range(n):
+        better = rng.integers(0, 2, 20)
+        rows = [row("A/B", f"s{k}", r, "best", "AB"[b]) for k, b in enumerate(better) for r in "xyz"]
+        called += study_results(design, rows, {}, n_resamples=1)["comparison"]["best"][0]["p"] < 0.05
+    assert called <= 0.09 * n  # 5 % and three standard errors; 60 votes as independent ones call a quarter
+
+
+def test_tests_of_several_comparisons_are_adjusted_together():
+    questions = [{"name": "best", "title": {"en": "B"}, "question": {"en": "?"}}]
+    design = Design(systems=dict.fromkeys("ABC", "x"), metrics=[], comparison={"questions": questions})
+    wins = {"A/B": 10, "A/C": 9, "B/C": 5}
+    rows = [row(p, f"s{k}", "x", "best", p[0] if k < n else p[2]) for p, n in wins.items() for k in range(10)]
+    pairs = study_results(design, rows, {}, n_resamples=9)["comparison"]["best"]
+    p = [2 / 2**10, 2 * 11 / 2**10, 1.0]
+    assert [c["p"] for c in pairs] == pytest.approx(p)
+    assert [c["q"] for c in pairs] == pytest.approx([3 * p[0], 3 * p[1] / 2, 1.0])
 
 
 def test_correlation_is_that_of_scipy_over_all_dialogs():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -32,21 +33,30 @@ def test_create_serve_invite_and_manage(tmp_path, capsys, caplog):
     assert "12 dialogs to rate" in caplog.text
     folder = tmp_path / "small"
     assert run(["study", "results", folder, "--json"], capsys)[0] == 2  # nothing is rated yet
-    with served(folder) as server:
-        code, out, _ = run(["study", "invite", folder, "--raters", 3, "--base-url", server.base, "--json"], capsys)
+    with served(folder):
+        code, out, _ = run(["study", "invite", folder, "--raters", 3, "--json"], capsys)
         links = [json.loads(line)["link"] for line in out.splitlines()]
         assert len(set(links)) == 3
-        for link in links:
+        for link in links:  # with the port that is served
             assert httpx.get(link, follow_redirects=False).status_code == 303
+        out = run(["study", "invite", folder, "--raters", 1, "--base-url", "https://x.example"], capsys)[1]
+        assert out.startswith("r00004\thttps://x.example/r/")
+        printed = re.search(r"owner: (\S+)", (tmp_path / "serve.log").read_text())[1]
+        assert httpx.get(printed).status_code == 303
+        new = run(["study", "manage", folder, "owner", "renew"], capsys)[1].removeprefix("owner: ").strip()
+        assert httpx.get(printed).status_code == 410
+        assert httpx.get(new).status_code == 303
+        assert run(["study", "manage", folder, "owner", "revoke"], capsys)[:2] == (0, "")
+        assert httpx.get(new).status_code == 410
     code, out, _ = run(["study", "raters", folder], capsys)
-    assert out.count("invited") == 3
+    assert out.count("invited") == 4
     assert run(["study", "manage", folder, "r00001", "exclude"], capsys)[0] == 2
     assert run(["study", "manage", folder, "r00001", "exclude", "--why", "test"], capsys)[0] == 0
     assert run(["study", "manage", folder, "r00002", "delete"], capsys)[1] == "0 answers deleted\n"
     code, out, _ = run(["study", "manage", folder, "r00003", "renew", "--base-url", "https://x.example"], capsys)
     assert out.startswith("r00003\thttps://x.example/r/")
     code, out, _ = run(["study", "raters", folder, "--json"], capsys)
-    assert [json.loads(line)["state"] for line in out.splitlines()] == ["excluded", "invited"]
+    assert [json.loads(line)["state"] for line in out.splitlines()] == ["excluded", "invited", "invited"]
 
 
 def test_agreement_prints_one_object(tmp_path, capsys):
@@ -70,7 +80,10 @@ def test_agreement_prints_one_object(tmp_path, capsys):
         (["invite", ".", "--raters", "0"], "--raters"),
         (["agreement", "no.csv"], "no.csv: cannot be read"),
         (["invite", "STUDY", "--raters", "1", "--base-url", "nonsense"], "is no address"),
+        (["invite", "STUDY", "--raters", "1", "--base-url", "https://x.example/study"], "without a path"),
+        (["invite", "STUDY", "--raters", "1", "--base-url", "http://x:99999"], "is no address"),
         (["manage", "STUDY", "r9", "delete"], "no rater is called 'r9'"),
+        (["manage", "STUDY", "owner", "delete"], "the owner rates nothing"),
         (["serve", "STUDY", "--database", "mysql://x/y"], "no database of ours"),
         (["serve", "STUDY", "--host", "203.0.113.7"], "--base-url"),
         (["serve", "STUDY", "--host", "203.0.113.7", "--base-url", "https://x.example"], "cannot be bound"),

@@ -69,7 +69,6 @@ def serve(
     """
     store = _open(study, database)
     from pege.study.app import make_app
-    from pege.study.raters import Links
     from pege.web import is_loopback, run_app
 
     if base_url is None and not is_loopback(host):
@@ -78,8 +77,12 @@ def serve(
         )
     base = _base(base_url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
     site = make_app(store, base_url=base, per_minute=requests_per_minute)
-    owner = f"{base}/o/{Links(store).owner_token()}"
-    run_app(site, host=host, port=port, on_start=lambda: print(f"owner: {owner}", flush=True))
+
+    def begin() -> None:
+        store.keep_base_url(base)
+        print(_owner_link(store, base), flush=True)
+
+    run_app(site, host=host, port=port, on_start=begin)
 
 
 @app.command
@@ -90,7 +93,7 @@ def invite(
     raters: PositiveInt,
     days: Days | None = None,
     database: str | None = None,
-    base_url: str = BASE_URL,
+    base_url: str | None = None,
     json: bool = False,
 ) -> None:
     """Add raters and print a personal link for each. A link is all that a rater needs: send it to one person.
@@ -100,15 +103,15 @@ def invite(
         raters: how many.
         days: the links hold so long; the design's link_days unless named.
         database: as for serve.
-        base_url: where raters reach the study.
+        base_url: where raters reach the study; as it was served last unless named.
         json: print one JSON object a rater.
     """
     store = _open(study, database)
     from pege.study.raters import Links, invite_raters
 
-    links = Links(store)
+    links, base = Links(store), _kept_base(store, base_url)
     for rater in invite_raters(store, raters, days=days):
-        _print_link(rater.name, f"{_base(base_url)}/r/{links.rater_token(rater)}", json)
+        _print_link(rater.name, f"{base}/r/{links.rater_token(rater)}", json)
 
 
 def _print_link(name: str, link: str, json: bool) -> None:
@@ -145,28 +148,33 @@ def manage(
     why: str | None = None,
     days: Days | None = None,
     database: str | None = None,
-    base_url: str = BASE_URL,
+    base_url: str | None = None,
 ) -> None:
-    """Revoke or renew a rater's link, exclude or include their answers, or delete all of their data for good.
+    """Revoke or renew a rater's link or the owner's, exclude or include a rater's answers, or delete all of their data.
 
     Args:
         study: its folder.
-        rater: a name, e.g. r00001.
+        rater: a name, e.g. r00001; or "owner", whose links can be revoked and renewed.
         act: what to do.
         why: of an exclusion; it is kept and exported.
-        days: a renewed link holds so long.
+        days: a renewed link of a rater holds so long.
         database: as for serve.
-        base_url: where raters reach the study.
+        base_url: where raters reach the study; as it was served last unless named.
     """
     if act == "exclude" and not why:
         raise InputError("an exclusion needs a reason", where="--why", fix="e.g. --why 'failed 3 of 4 checks'")
+    if rater == "owner" and act not in ("revoke", "renew"):
+        raise InputError("the owner rates nothing", where=act, fix="revoke or renew the link, or name a rater")
     store = _open(study, database)
     from pege.study import raters as of
 
-    if act == "renew":
-        _print_link(
-            rater, f"{_base(base_url)}/r/{of.Links(store).rater_token(of.renew_link(store, rater, days=days))}", False
-        )
+    if rater == "owner":
+        of.renew_owner_link(store)  # revoked: pege study serve prints a new one
+        if act == "renew":
+            print(_owner_link(store, _kept_base(store, base_url)))
+    elif act == "renew":
+        renewed = of.renew_link(store, rater, days=days)
+        _print_link(rater, f"{_kept_base(store, base_url)}/r/{of.Links(store).rater_token(renewed)}", False)
     elif act == "delete":
         print(f"{of.delete_rater(store, rater)} answers deleted")
     elif act == "exclude":
@@ -251,10 +259,31 @@ def _open(study: Path, database: str | None) -> Store:
     return Store(found, database or os.environ.get("PEGE_STUDY_DATABASE"))
 
 
+def _owner_link(store: Store, base: str) -> str:
+    from pege.study.raters import Links
+
+    return f"owner: {base}/o/{Links(store).owner_token()}"
+
+
+def _kept_base(store: Store, named: str | None) -> str:
+    """The address that links begin with: named, or of the last `serve`."""
+    if named is not None:
+        return _base(named)
+    if (kept := store.base_url) is None:
+        log.warning("the study was not served yet: links begin with %s unless --base-url names another", BASE_URL)
+    return kept or BASE_URL
+
+
 def _base(url: str) -> str:
     from urllib.parse import urlsplit
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url!r} is no address", where="--base-url", fix="e.g. https://study.example.org")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or len(url) > 200 or url.rstrip("/") != f"{parts.scheme}://{parts.netloc}" or "@" in url:
+        raise InputError(
+            f"{url!r} is no address", where="--base-url", fix="e.g. https://study.example.org, without a path"
+        )
     return url.rstrip("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, ValidationError
 
+from pege.csvfile import CsvRows, read_csv
 from pege.errors import InputError
-from pege.io import read_csv, why_invalid
+from pege.io import why_invalid
 
 _FIX = "give the columns id,rater,scale,rating (docs/scores.md)"
 
@@ -40,13 +40,13 @@ def read_ratings(path: Path | str) -> list[Rating]:
     return read_csv(path, _read_rows, holds="ratings", fix=_FIX)
 
 
-def _read_rows(rows: csv.DictReader[str], path: Path | str) -> list[Rating]:
-    missing = [c for c in Rating.model_fields if c not in (rows.fieldnames or ())]
-    if missing and rows.fieldnames:
-        raise InputError(f"lacks the column {' and '.join(missing)}", where=f"{path}:1", fix=_FIX)
+def _read_rows(rows: CsvRows) -> list[Rating]:
+    missing = [c for c in Rating.model_fields if c not in rows.header]
+    if missing and rows.header:
+        raise InputError(f"lacks the column {' and '.join(missing)}", where=f"{rows.path}:1", fix=_FIX)
     found: dict[tuple[str, str, str], Rating] = {}
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
+    for line, row in rows:
+        where = f"{rows.path}:{line}"
         try:
             rating = Rating.model_validate({c: row[c] for c in Rating.model_fields})
         except ValidationError as e:

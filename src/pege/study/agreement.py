@@ -6,10 +6,9 @@ number of ratings for each item, and the one package with AC1 cannot be installe
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from pege.csvfile import CsvRows, read_csv
 from pege.errors import InputError
-from pege.io import read_csv, why_invalid
+from pege.io import why_invalid
 
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -52,16 +52,15 @@ def read_judgements(path: Path | str) -> list[Judgement]:
     return read_csv(path, _read_rows, holds="ratings", fix=_FIX)
 
 
-def _read_rows(rows: csv.DictReader[str], path: Path | str) -> list[Judgement]:
-    there = rows.fieldnames or ()
-    names = {c: c if c in there else _ALSO.get(c, c) for c in COLUMNS}
-    missing = [c for c, name in names.items() if name not in there]
-    if missing and there:
-        raise InputError(f"lacks the column {' and '.join(missing)}", where=f"{path}:1", fix=_FIX)
+def _read_rows(rows: CsvRows) -> list[Judgement]:
+    names = {c: c if c in rows.header else _ALSO.get(c, c) for c in COLUMNS}
+    missing = [c for c, name in names.items() if name not in rows.header]
+    if missing and rows.header:
+        raise InputError(f"lacks the column {' and '.join(missing)}", where=f"{rows.path}:1", fix=_FIX)
     found: dict[tuple[str, str, str], Judgement] = {}
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
-        given = {c: (row[name] or "").strip() for c, name in names.items()}
+    for line, row in rows:
+        where = f"{rows.path}:{line}"
+        given = {c: row[name].strip() for c, name in names.items()}
         if given["value"].lower() in _MISSING and given["item"]:
             continue
         try:
@@ -196,8 +195,8 @@ def krippendorff_alpha(
 def agreement_table(
     judgements: Iterable[Judgement],
     *,
-    level: Level | dict[str, Level] = "nominal",
-    n_values: dict[str, int] | None = None,
+    level: Level | Mapping[str, Level] = "nominal",
+    n_values: Mapping[str, int] | None = None,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
 ) -> dict[str, dict[str, Any]]:

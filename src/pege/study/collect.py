@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pege import __version__
+from pege.csvfile import write_csv
 from pege.io import make_folder, write_atomic, write_json, write_rows
 from pege.study.items import Item
 from pege.study.raters import all_raters
@@ -29,7 +29,7 @@ def collect_ratings(store: Store, connection: Connection) -> list[RatingRow]:
     query = (
         sa.select(
             assignment.c.item_id, assignment.c.seconds, rater.c.name, answer.c.metric, answer.c.place, answer.c.value,
-            answer.c.is_derived, answer.c.given_at,
+            answer.c.is_derived, answer.c.given_at, assignment.c.is_flipped,
         )
         .join(assignment, assignment.c.id == answer.c.assignment_id)
         .join(rater, rater.c.id == assignment.c.rater_id)
@@ -45,8 +45,8 @@ def collect_ratings(store: Store, connection: Connection) -> list[RatingRow]:
 
 def _row(item: Item, r: Any) -> RatingRow:
     value = r.value
-    if item.kind == "pair" and value in "AB":
-        value = item.systems["AB".index(value)]
+    if item.kind == "pair" and value != "tie":
+        value = item.systems[("left", "right").index(value) ^ r.is_flipped]
     return RatingRow(
         item=f"{item.key}#{r.place}" if r.place else item.key,
         rater=r.name,
@@ -88,10 +88,8 @@ def write_export(path: Path, rows: Sequence[RatingRow], about: dict[str, Any]) -
     if path.suffix == ".json":
         write_json(path, about)
     elif path.suffix == ".csv":
-        with write_atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, list(RatingRow.model_fields), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(r.model_dump() | {"is_asked": int(r.is_asked)} for r in rows)
+        given = ((r.model_dump() | {"is_asked": int(r.is_asked)}).values() for r in rows)
+        write_csv(path, list(RatingRow.model_fields), given)
     elif path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -126,7 +124,4 @@ def _write_report_ratings(path: Path, store: Store, rows: Sequence[RatingRow]) -
             given.setdefault((ids[r.dialog], r.rater, r.metric), []).append(float(r.value))
     if not given:
         return
-    with write_atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("id", "rater", "scale", "rating"))
-        writer.writerows((*key, sum(v) / len(v)) for key, v in given.items())
+    write_csv(path, ("id", "rater", "scale", "rating"), ((*key, sum(v) / len(v)) for key, v in given.items()))

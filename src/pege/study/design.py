@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,6 +110,65 @@ class Comparison(_Strict):
     allow_tie: bool = False
 
 
+class PracticeItem(_Strict):
+    """A dialog to try, and how it should be answered.
+
+    Attributes:
+        texts: utterances, the user's first, then in turns.
+        answers: metric -> place of the agent's utterance, from 1 (0: the whole dialog) -> value, and why.
+    """
+
+    texts: tuple[Text, ...] = Field(min_length=2, max_length=40)
+    answers: dict[Key, dict[Annotated[int, Field(ge=0)], tuple[int, Text]]] = Field(min_length=1)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of the agent's utterances that are asked about."""
+        return tuple(sorted({place for each in self.answers.values() for place in each} - {0}))
+
+
+class Practice(_Strict):
+    """A practice item in the languages of the pages; where one is missing the other is shown."""
+
+    en: PracticeItem | None = None
+    zh: PracticeItem | None = None
+
+    def of(self, language: str) -> PracticeItem | None:
+        """The item in a language, else in the other."""
+        return self.zh or self.en if language == "zh" else self.en or self.zh
+
+    @property
+    def items(self) -> list[PracticeItem]:
+        """Those there are."""
+        return [i for i in (self.en, self.zh) if i]
+
+    def check(self, metrics: Mapping[str, Metric]) -> None:
+        """Check that the answers are ones that the metrics can be given.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if not self.items:
+            raise ValueError("practice: needs en, zh or both")
+        if any(i.answers.keys() != self.items[0].answers.keys() for i in self.items):
+            raise ValueError("practice: en and zh answer other metrics")
+        for item in self.items:
+            for name, answers in item.answers.items():
+                metric = metrics.get(name)
+                if metric is None:
+                    raise ValueError(f"practice: {name!r} is no metric of this study; {did_you_mean(name, metrics)}")
+                places = set(item.places) if metric.level == "utterance" else {0}
+                if answers.keys() != places or max(places) > len(item.texts) // 2:
+                    raise ValueError(
+                        f"practice: {name} is asked of each {metric.level}: answers at {sorted(answers)}, not at "
+                        f"{sorted(places)} of {len(item.texts) // 2} responses"
+                    )
+                if bad := [value for value, _ in answers.values() if value not in metric.values]:
+                    raise ValueError(f"practice: {name}: {bad[0]} is none of its values")
+                if not metric.asked_if.keys() <= item.answers.keys():
+                    raise ValueError(f"practice: {name} hangs on a metric that has no answer here")
+
+
 class Design(_Strict):
     """The config of a study.
 
@@ -124,7 +184,7 @@ class Design(_Strict):
         raters_per_item: ratings wanted of each item.
         items_per_rater: at most; 0: no limit.
         check_every: an attention check among so many items; 0: none.
-        practice: whether a practice item comes first.
+        practice: whether our practice item comes first, for those of our metrics that are asked; or one of your own.
         consent: what the rater agrees to; ours unless given.
         contact: whom raters can write to.
         language: of the pages at first; the rater can switch.
@@ -142,7 +202,7 @@ class Design(_Strict):
     raters_per_item: Annotated[int, Field(ge=1, le=100)] = 3
     items_per_rater: Annotated[int, Field(ge=0)] = 0
     check_every: Annotated[int, Field(ge=0)] = 20
-    practice: bool = True
+    practice: bool | Practice = True
     consent: Words | None = None
     contact: Annotated[str, StringConstraints(max_length=200)] = ""
     language: Language = "en"
@@ -183,9 +243,13 @@ class Design(_Strict):
                     )
             if metric.level == "dialog":
                 earlier[metric.name] = metric
+        if isinstance(self.practice, Practice):
+            self.practice.check({m.name: m for m in self.metrics})
         if self.comparison:
             if len(self.systems) < 2:
                 raise ValueError("comparison: needs two systems")
+            if "tie" in self.systems:
+                raise ValueError("comparison: no system is called 'tie', which is an answer")
             for pair in self.comparison.pairs:
                 if pair[0] == pair[1] or not set(pair) <= self.systems.keys():
                     raise ValueError(f"comparison: pairs: {' and '.join(pair)} are no two systems of this study")
@@ -201,6 +265,23 @@ def own_metrics() -> dict[str, dict[str, Any]]:
     """Our metrics by name, as in a design: the paper's four, with instructions in English and Chinese."""
     source = importlib.resources.files("pege") / "assets" / "study" / "metrics.yaml"
     return {m["name"]: m for m in yaml.safe_load(source.read_text(encoding="utf-8"))}
+
+
+@functools.cache
+def own_practice() -> Practice:
+    """Our practice item."""
+    source = importlib.resources.files("pege") / "assets" / "study" / "practice.yaml"
+    return Practice.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
+
+
+def practice_metrics(design: Design) -> tuple[Metric, ...]:
+    """What a study's practice item asks: nothing where there is none."""
+    if isinstance(design.practice, Practice):
+        return tuple(m for m in design.metrics if m.name in design.practice.items[0].answers)
+    ours = {n: (m["level"], m.get("values", [0, 1])) for n, m in own_metrics().items()}
+    fitting = [m for m in design.metrics if ours.get(m.name) == (m.level, list(m.values))]
+    names = {m.name for m in fitting if design.practice}
+    return tuple(m for m in fitting if design.practice and m.asked_if.keys() <= names)
 
 
 def read_design(path: Path) -> Design:

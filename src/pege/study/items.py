@@ -131,7 +131,7 @@ def _checks(design: Design, rng: np.random.Generator) -> list[Item]:
             expected[metric.name] = str(values[int(rng.integers(len(values)))])
         if not design.metrics and design.comparison:
             for question in design.comparison.questions:
-                expected[question.name] = "AB"[int(rng.integers(2))]
+                expected[question.name] = ("left", "right")[int(rng.integers(2))]
         checks.append(Item(key=f"check-{k + 1:02d}", kind="check", expected=expected, rated=(1,)))
     return checks
 

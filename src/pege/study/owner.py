@@ -12,11 +12,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from pege.errors import InputError
 from pege.study import pages
-from pege.study.agreement import agreement_table
 from pege.study.collect import EXPORTS, as_utc, collect_ratings, provenance, write_export
 from pege.study.raters import delete_rater, exclude_rater, include_rater, progress_of, revoke_link
+from pege.study.results import study_agreement
 from pege.study.site import Form, Site
-from pege.study.votes import agrees_with_others, judgements_of
+from pege.study.votes import agrees_with_others
 from pege.web import client_address
 
 OWNER_COOKIE = "pege_owner"
@@ -28,7 +28,7 @@ def add_owner_pages(app: FastAPI, site: Site) -> None:
 
     def owner(request: Request) -> str:
         token = request.cookies.get(OWNER_COOKIE, "")
-        if not site.links.is_owner(token):
+        if not site.is_owner(token):
             site.limit(client_address(request), known=False)
             raise HTTPException(401)
         site.limit("owner", known=True)
@@ -45,7 +45,7 @@ def add_owner_pages(app: FastAPI, site: Site) -> None:
     @app.get("/o/{token}")
     def open_link(request: Request, token: str) -> Response:
         site.limit(client_address(request), known=False)
-        if not site.links.is_owner(token):
+        if not site.is_owner(token):
             site.limit_failures(request)
             raise HTTPException(410)
         response = RedirectResponse("/owner", 303)
@@ -125,8 +125,6 @@ def _progress(site: Site) -> dict[str, Any]:
         seen.setdefault(row.dialog, set()).add(row.rater)
     wanted, n_items = site.design.raters_per_item, sum(i.kind != "check" for i in store.items.values())
     agrees = agrees_with_others(rows)
-    order = [m.name for m in site.design.metrics]
-    rows.sort(key=lambda r: order.index(r.metric) if r.metric in order else len(order))
     for r in raters:
         r["agrees"] = agrees.get(r["rater"])
         r["last_seen"] = as_utc(r["last_seen_at"]) if r["last_seen_at"] else None
@@ -136,8 +134,5 @@ def _progress(site: Site) -> dict[str, Any]:
         "n_wanted": n_items * wanted,
         "n_complete": sum(len(s) >= wanted for s in seen.values()),
         "n_items": n_items,
-        "agreement": agreement_table(
-            judgements_of(rows), level={m.name: m.measure for m in site.design.metrics},
-            n_values={m.name: len(m.values) for m in site.design.metrics}, n_resamples=0,
-        ),
-    }  # fmt: skip
+        "agreement": study_agreement(site.design, rows),
+    }

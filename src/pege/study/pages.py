@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pege.dialog import make_dialog
-from pege.study.design import Design, Metric, Words, own_metrics
+from pege.study.design import Design, Metric, Practice, PracticeItem, Words, own_practice, practice_metrics
 from pege.study.items import Item
 from pege.study.rating import Asked, Assignment, questions_of
 from pege.web import page_templates
@@ -79,7 +79,8 @@ def view_item(
         dialogs.reverse()
     whole = questions(0)
     if item.kind == "pair" or not design.metrics:
-        whole = [q | {"options": _sides(q["options"], w, is_flipped=found.is_flipped)} for q in whole]
+        names = {"left": w["first"], "right": w["second"], "tie": w["tie"]}
+        whole = [q | {"options": [o | {"label": names[o["value"]]} for o in q["options"]]} for q in whole]
     return {
         "id": found.id,
         "counter": found.counter,
@@ -137,15 +138,6 @@ def _labels(metric: Metric, language: str, w: Mapping[str, str]) -> dict[str, st
     return {str(v): str(v) for v in metric.values}
 
 
-def _sides(options: list[dict[str, Any]], w: Mapping[str, str], *, is_flipped: bool) -> list[dict[str, Any]]:
-    """The answers of a pair as they stand on this rater's page: the value keeps the item's own order."""
-    names = {"A": w["second"] if is_flipped else w["first"], "B": w["first"] if is_flipped else w["second"]}
-    shown = [o | {"label": names.get(o["value"], w["tie"])} for o in options]
-    if is_flipped:
-        shown[0], shown[1] = shown[1], shown[0]
-    return [o | {"key": str(k + 1)} for k, o in enumerate(shown)]
-
-
 def _check_lines(design: Design, item: Item, w: Mapping[str, str]) -> list[tuple[str, str]]:
     """An attention check as a dialog: the agent's utterance says what to answer."""
     language = next(k for k in ("en", "zh") if words(k) is w)
@@ -156,7 +148,7 @@ def _check_lines(design: Design, item: Item, w: Mapping[str, str]) -> list[tuple
             told.append(f"{metric.title.of(language)}: {_labels(metric, language, w)[value]}")
         else:
             question = next(q for q in (design.comparison.questions if design.comparison else ()) if q.name == name)
-            told.append(f"{question.title.of(language)}: {w['first'] if value == 'A' else w['second']}")
+            told.append(f"{question.title.of(language)}: {w['first'] if value == 'left' else w['second']}")
     return [("user", w["check_user"]), ("assistant", f"{w['check_lead']} {'; '.join(told)}.")]
 
 
@@ -185,27 +177,26 @@ def consent_text(design: Design, language: str) -> str:
 
 
 def has_practice(design: Design) -> bool:
-    """Whether a practice item comes first: only where one of our metrics is asked."""
-    return design.practice and any(m.name in own_metrics() for m in design.metrics)
+    """Whether a practice item comes first."""
+    return bool(practice_metrics(design))
 
 
 def practice_design(design: Design) -> Design:
-    """The design with our metrics alone."""
-    ours = [m for m in design.metrics if m.name in own_metrics()]
-    names = {m.name for m in ours}
-    return design.model_copy(update={"metrics": tuple(m for m in ours if set(m.asked_if) <= names), "comparison": None})
+    """The design with the metrics of the practice item alone."""
+    return design.model_copy(update={"metrics": practice_metrics(design), "comparison": None})
 
 
 def practice_item(design: Design, language: str) -> Item:
     """The practice item."""
-    dialog = make_dialog(_practice(language)["texts"], id="practice", lang=language)
+    given = _practice(design, language)
+    dialog = make_dialog(list(given.texts), id="practice", lang=language)
     asks = bool(practice_design(design).metrics_of("utterance"))
-    return Item(key="practice", kind="dialog", dialogs=(dialog,), rated=(1, 2, 3, 4) if asks else ())
+    return Item(key="practice", kind="dialog", dialogs=(dialog,), rated=given.places if asks else ())
 
 
 def practice_feedback(design: Design, language: str, answers: Mapping[Asked, str]) -> list[dict[str, Any]]:
-    """Our answers beside the rater's, with the reason."""
-    item, ours, w = practice_item(design, language), _practice(language)["answers"], words(language)
+    """The right answers beside the rater's, with the reason."""
+    item, ours, w = practice_item(design, language), _practice(design, language).answers, words(language)
     found = []
     for name, place in questions_of(practice_design(design), item):
         metric = next(m for m in design.metrics if m.name == name)
@@ -225,7 +216,9 @@ def practice_feedback(design: Design, language: str, answers: Mapping[Asked, str
     return found
 
 
-@functools.cache
-def _practice(language: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((_ASSETS / "practice.yaml").read_text(encoding="utf-8"))[language]
+def _practice(design: Design, language: str) -> PracticeItem:
+    practice = design.practice if isinstance(design.practice, Practice) else own_practice()
+    found = practice.of(language)
+    if found is None:
+        raise ValueError("a practice without an item")
     return found

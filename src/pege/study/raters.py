@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from pege.errors import InputError
 from pege.study.store import Store
-from pege.study.tables import answer, assignment, item, rater
+from pege.study.tables import answer, assignment, item, rater, study
 
 DAY_S = 86_400.0
 
@@ -124,6 +124,13 @@ def include_rater(store: Store, name: str) -> None:
     change_rater(store, name, excluded_at=None, excluded_why=None)
 
 
+def renew_owner_link(store: Store) -> None:
+    """Make all links of the owner and their sessions worthless; `Links.owner_token` gives a new one."""
+    with store.writing() as connection:
+        nonce = secrets.token_urlsafe(24)
+        connection.execute(sa.update(study).where(study.c.id == store.study_id).values(owner_nonce=nonce))
+
+
 def delete_rater(store: Store, name: str) -> int:
     """Delete all that is known of a rater: answers, times, consent, link. Only the used-up name is kept.
 
@@ -182,15 +189,20 @@ class Links:
 
     def owner_token(self) -> str:
         """What the owner's link ends with."""
-        return str(self._owner.dumps(self._store.study.key))
+        with self._store.reading() as connection:
+            return str(self._owner.dumps([self._store.study.key, self._owner_nonce(connection)]))
 
-    def is_owner(self, token: str) -> bool:
-        """Whether a token is the owner's; it holds as long as a rater's link."""
+    def is_owner(self, connection: Connection, token: str) -> bool:
+        """Whether a token is the owner's; it holds as long as a rater's link, or until it is renewed."""
         try:
-            key = self._owner.loads(token, max_age=int(self._store.study.design.link_days * DAY_S))
-        except BadSignature:
+            key, nonce = self._owner.loads(token, max_age=int(self._store.study.design.link_days * DAY_S))
+        except (BadSignature, ValueError, TypeError):
             return False
-        return bool(key == self._store.study.key)
+        holds = secrets.compare_digest(self._owner_nonce(connection), nonce)
+        return bool(holds and key == self._store.study.key)
+
+    def _owner_nonce(self, connection: Connection) -> str:
+        return str(connection.scalar(sa.select(study.c.owner_nonce).where(study.c.id == self._store.study_id)))
 
     def form_token(self, session: str) -> str:
         """What a form of a session carries, so that no other site's page can send it."""

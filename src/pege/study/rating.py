@@ -56,7 +56,8 @@ class NoSuchQuestionError(Exception):
 def questions_of(design: Design, item: Item) -> dict[Asked, tuple[str, ...]]:
     """All that is asked of an item, in order: (metric, place) -> values that can be given."""
     if item.kind == "pair" or not design.metrics:
-        values = ("A", "B", "tie") if design.comparison and design.comparison.allow_tie else ("A", "B")
+        # sides of the page, not systems: its source must not tell which dialog is whose
+        values = ("left", "right", "tie") if design.comparison and design.comparison.allow_tie else ("left", "right")
         return {(q.name, 0): values for q in (design.comparison.questions if design.comparison else ())}
     asked: dict[Asked, tuple[str, ...]] = {}
     for place in item.rated:

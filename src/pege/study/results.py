@@ -6,6 +6,7 @@ Needs no web extra: it takes rows of ratings, whatever they come from.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from pege.metrics.interval import mean_interval, paired_p_value, sum_interval
 from pege.study.agreement import N_RESAMPLES as N_AGREEMENT
 from pege.study.agreement import agreement_table
 from pege.study.design import Design
-from pege.study.votes import RatingRow, agrees_with_others, dialog_means, judgements_of, wins
+from pege.study.votes import RatingRow, agrees_with_others, dialog_means, judgements_of, votes_on_pairs, winner
 
 SCORES = ("peg", "e", "pege")
 Means = Mapping[str, Mapping[str, float]]  # system -> starter -> value
@@ -48,13 +49,7 @@ def study_results(
         "n_raters": len({r.rater for r in rows}),
         "table": {s: _system_row(means, asked, s, resampled) for s in design.systems},
         "tests": {metric: _tests(means[metric], list(design.systems), resampled) for metric in asked},
-        "agreement": agreement_table(
-            judgements_of(rows),
-            level={m.name: m.measure for m in design.metrics},
-            n_values={m.name: len(m.values) for m in design.metrics},
-            seed=seed,
-            n_resamples=min(n_resamples, N_AGREEMENT),
-        ),
+        "agreement": study_agreement(design, rows, seed=seed, n_resamples=min(n_resamples, N_AGREEMENT)),
         "raters": agrees_with_others(rows),
     }
     if {"guidance", "empathy"} <= means.keys():
@@ -67,6 +62,25 @@ def study_results(
     if dialogs and asked:
         found["correlation"] = correlation(means, asked, dialogs, seed=seed, n_resamples=min(n_resamples, N_AGREEMENT))
     return found
+
+
+def study_agreement(
+    design: Design, rows: Sequence[RatingRow], *, seed: int = 0, n_resamples: int = 0
+) -> dict[str, dict[str, Any]]:
+    """The coefficients of each metric and question, at its level and over the values that can be given.
+
+    Args:
+        design: of the study.
+        rows: ratings.
+        seed: of the bootstrap.
+        n_resamples: of the bootstrap; 0: no intervals.
+    """
+    n_values = {m.name: len(m.values) for m in design.metrics}
+    if design.comparison:
+        n_values |= {q.name: 2 + design.comparison.allow_tie for q in design.comparison.questions}
+    level = {m.name: m.measure for m in design.metrics}
+    found = agreement_table(judgements_of(rows), level=level, n_values=n_values, seed=seed, n_resamples=n_resamples)
+    return {name: found[name] for name in n_values if name in found}
 
 
 def _system_row(
@@ -135,30 +149,41 @@ def empathy_first(
 
 
 def _comparison(design: Design, rows: Sequence[RatingRow]) -> dict[str, list[dict[str, Any]]]:
-    """ACUTE-Eval: for each question and pair the wins, the share of the first without ties, and the binomial test."""
-    from scipy.stats import binomtest
+    """ACUTE-Eval: for each question and two systems, how many pairs of dialogs each wins, and the binomial test.
+
+    One pair of dialogs counts once, by majority: votes of several raters on it are not independent. ``q`` is p after
+    Benjamini and Hochberg over the systems compared.
+    """
+    from scipy.stats import binomtest, false_discovery_control
 
     found: dict[str, list[dict[str, Any]]] = {}
     questions = [q.name for q in (design.comparison.questions if design.comparison else ())]
-    for question, pairs in wins(rows, questions).items():
+    for question, compared in votes_on_pairs(rows, questions).items():
         found[question] = []
-        for pair, count in sorted(pairs.items()):
+        for pair, votes in sorted(compared.items()):
             a, b = pair.split("/")
-            n = count.get(a, 0) + count.get(b, 0)
-            test = binomtest(count.get(a, 0), n) if n else None
+            won, said = Counter(winner(v) for v in votes), sum(votes, Counter())
+            n = won[a] + won[b]
+            test = binomtest(won[a], n) if n else None
             ci = test.proportion_ci(method="wilson") if test else None
             found[question].append(
                 {
                     "a": a,
                     "b": b,
-                    "wins_a": count.get(a, 0),
-                    "wins_b": count.get(b, 0),
-                    "ties": count.get("tie", 0),
-                    "share_a": count.get(a, 0) / n if n else None,
+                    "wins_a": won[a],
+                    "wins_b": won[b],
+                    "ties": won["tie"],
+                    "share_a": won[a] / n if n else None,
                     "ci": [float(ci.low), float(ci.high)] if ci else None,
                     "p": float(test.pvalue) if test else None,
+                    "q": None,
+                    "votes": {"a": said[a], "b": said[b], "tie": said["tie"]},
                 }
             )
+        tested = [c for c in found[question] if c["p"] is not None]
+        adjusted = false_discovery_control([c["p"] for c in tested]).tolist() if tested else []
+        for c, q in zip(tested, adjusted, strict=True):
+            c["q"] = q
     return found
 
 

@@ -62,13 +62,18 @@ class Site:
     def check_form(self, request: Request, session: str, form: dict[str, str]) -> None:
         """Refuse a form that is not of a page of ours for this session."""
         token = form.get("csrf", "") or request.headers.get("x-csrf-token", "")
-        if not is_same_origin(request) or not self.links.is_form(session, token):
+        if not is_same_origin(request, self.base_url) or not self.links.is_form(session, token):
             raise HTTPException(403)
 
     def set_cookie(self, response: Response, name: str, value: str, *, path: str = "/") -> None:
         """Keep a session in the browser; no script can read it, and other sites' forms do not send it."""
         age = int(self.design.link_days * DAY_S)
         response.set_cookie(name, value, max_age=age, httponly=True, samesite="lax", secure=self.is_secure, path=path)
+
+    def is_owner(self, token: str) -> bool:
+        """Whether a token is the owner's, and still holds."""
+        with self.store.reading() as connection:
+            return self.links.is_owner(connection, token)
 
     def rater(self, request: Request) -> Rater:
         """The rater of a request: the cookie's, if the link still holds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,17 @@ class Store:
         """A transaction that is on the disk when the block has ended, or undone as a whole."""
         with self.engine.connect().execution_options(is_write=True) as connection, connection.begin():
             yield connection
+
+    def keep_base_url(self, url: str) -> None:
+        """Keep where raters reach the study: the links of ``pege study invite`` begin with it."""
+        with self.writing() as connection:
+            connection.execute(sa.update(tables.study).where(tables.study.c.id == self.study_id).values(base_url=url))
+
+    @property
+    def base_url(self) -> str | None:
+        """Where raters reach the study; None where it was never served."""
+        with self.reading() as connection:
+            return connection.scalar(sa.select(tables.study.c.base_url).where(tables.study.c.id == self.study_id))
 
     def lock_study(self, connection: Connection) -> None:
         """Let one transaction at a time pass from here on: who hands out items must see what others handed out."""
@@ -162,7 +174,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def _study_row(connection: Connection, study: Study) -> int:
-    values = {"key": study.key, "created_at": time.time()}
+    values = {"key": study.key, "created_at": time.time(), "owner_nonce": secrets.token_urlsafe(24)}
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
     found = connection.scalar(sa.select(tables.study.c.id).where(tables.study.c.key == study.key))

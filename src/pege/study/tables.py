@@ -35,6 +35,8 @@ study = Table(
     Column("id", Integer, primary_key=True),
     Column("key", String(64), nullable=False, unique=True),  # of the study's folder
     Column("created_at", Float, nullable=False),
+    Column("owner_nonce", String(64), nullable=False, server_default=""),  # part of the owner's links, as a rater's
+    Column("base_url", String(200)),  # where raters reach the study, as it was served last
 )
 
 item = Table(

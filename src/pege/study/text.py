@@ -56,8 +56,9 @@ def results_text(design: Design, found: dict[str, Any]) -> str:
     for question, pairs in found.get("comparison", {}).items():
         lines += ["", f"Comparison: {question}", ""]
         rows = [[f"{c['a']} : {c['b']}", f"{c['wins_a']} : {c['wins_b']} ({c['ties']} ties)",
-                 _cell(c["share_a"], c["ci"]), "–" if c["p"] is None else f"{c['p']:.4f}"] for c in pairs]  # fmt: skip
-        lines += _table(["systems", "wins", "share of the first", "p"], rows)
+                 _cell(c["share_a"], c["ci"]), _cell(c["p"], None, form=".4f"), _cell(c["q"], None, form=".4f")]
+                for c in pairs]  # fmt: skip
+        lines += _table(["systems", "pairs won", "share of the first", "p", "q"], rows)
     lines += ["", "Agreement of raters", "", agreement_text(found["agreement"])]
     scores = {s: cells for s, cells in found.get("correlation", {}).items() if isinstance(cells, dict)}
     if scores:

@@ -101,10 +101,15 @@ def _most(values: Sequence[str]) -> str | None:
     return ranked[0][0]
 
 
-def wins(rows: Iterable[RatingRow], questions: Iterable[str]) -> dict[str, dict[str, Mapping[str, int]]]:
-    """Question -> ``A/B`` -> how often each system, or ``tie``, was named."""
-    found: dict[str, dict[str, Counter[str]]] = {q: {} for q in questions}
+def votes_on_pairs(rows: Iterable[RatingRow], questions: Iterable[str]) -> dict[str, dict[str, list[Counter[str]]]]:
+    """Question -> ``A/B`` -> for each pair of dialogs, how often each system, or ``tie``, was named."""
+    found: dict[str, dict[str, dict[str, Counter[str]]]] = {q: {} for q in questions}
     for row in rows:
         if row.metric in found:
-            found[row.metric].setdefault(row.system, Counter())[row.value] += 1
-    return {q: dict(pairs) for q, pairs in found.items()}
+            found[row.metric].setdefault(row.system, {}).setdefault(row.item, Counter())[row.value] += 1
+    return {q: {pair: list(items.values()) for pair, items in pairs.items()} for q, pairs in found.items()}
+
+
+def winner(votes: Mapping[str, int]) -> str:
+    """What is named most often of a pair of dialogs; ``tie`` where two are named alike."""
+    return _most(list(Counter(votes).elements())) or "tie"
