@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 
 import krippendorff
 import numpy as np
@@ -102,6 +103,61 @@ def test_alpha_is_that_of_its_library_on_the_plain_ratings(ratings):
         assert krippendorff_alpha(counts, values, level=level) == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
+def pairs_of(items):
+    """(x, y, ratings of the item) for each ordered pair of different raters of one item."""
+    return [(x, y, len(v)) for v in items for i, x in enumerate(v) for j, y in enumerate(v) if i != j]
+
+
+def textbook_alpha(items):
+    """Krippendorff (2011): alpha = 1 - (n - 1) sum_{c != k} o_ck / sum_{c != k} n_c n_k over the coincidence matrix."""
+    o = Counter()
+    for x, y, m in pairs_of(items):
+        o[x, y] += 1 / (m - 1)
+    n_c = Counter()
+    for (x, _), share in o.items():
+        n_c[x] += share
+    apart = sum(n_c[c] * n_c[k] for c in n_c for k in n_c if c != k)
+    return 1 - (sum(n_c.values()) - 1) * sum(s for (x, y), s in o.items() if x != y) / apart if apart else None
+
+
+def textbook_kappa_and_ac1(items, n_values):
+    """Gwet (2014, ch. 2 and 3): p_a over the items with two ratings, p_k over all items; kappa and AC1 differ in p_e."""
+    agreed = [sum(x == y for x, y, _ in pairs_of([v])) / (len(v) * (len(v) - 1)) for v in items if len(v) > 1]
+    if not agreed:
+        return None, None
+    p_a = sum(agreed) / len(agreed)
+    p = [sum(v.count(k) / len(v) for v in items) / len(items) for k in {x for v in items for x in v}]
+    by_chance = sum(x * x for x in p), sum(x * (1 - x) for x in p) / (n_values - 1) if n_values > 1 else 0
+    return tuple((p_a - e) / (1 - e) if e < 1 - 1e-9 else None for e in by_chance)
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["yes", "no", "so-so", None]), min_size=4, max_size=4).filter(any),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_all_three_are_the_textbook_formulas_with_three_values_and_missing_ratings(rows):
+    found = agreement_table(judged(list(zip(*rows, strict=True))), n_resamples=0)["m"]
+    items = [[v for v in row if v] for row in rows]
+    kappa, ac1 = textbook_kappa_and_ac1(items, len({v for row in items for v in row}))
+    expected = {"fleiss_kappa": kappa, "krippendorff_alpha": textbook_alpha(items), "gwet_ac1": ac1}
+    for name, value in expected.items():
+        assert found[name] == (None if value is None else pytest.approx(value, abs=1e-9)), name
+    assert (found["n_items"], found["n_raters"]) == (len(rows), sum(any(column) for column in zip(*rows, strict=True)))
+
+
+@given(hnp.arrays(np.int64, st.tuples(st.integers(2, 9), st.just(3)), elements=st.integers(0, 2)))
+def test_with_equal_raters_kappa_is_fleiss_own_formula(ratings):
+    n_items, n = ratings.shape
+    table = [[int((row == k).sum()) for k in range(3)] for row in ratings]
+    p_bar = sum((sum(c * c for c in row) - n) / (n * (n - 1)) for row in table) / n_items
+    p_e = sum((sum(row[k] for row in table) / (n_items * n)) ** 2 for k in range(3))
+    found = agreement_table(judged(ratings.T.tolist()), n_resamples=0)["m"]["fleiss_kappa"]
+    assert found == (None if p_e == 1 else pytest.approx((p_bar - p_e) / (1 - p_e), abs=1e-9))
+
+
 @given(hnp.arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.integers(0, 4)), st.randoms())
 def test_order_and_names_change_nothing(counts, random):
     counts = counts[counts.sum(axis=1) > 0]
@@ -161,6 +217,9 @@ HEAD = "item,rater,metric,value\n"
         (HEAD + ",x,m,1\n", r"r\.csv:2: item"),
         (HEAD + "a,x,m,inf\n", r"r\.csv:2: value: 'inf' is no finite number"),
         (HEAD + "a,x,m,1\na,x,m,1\n", r"r\.csv:3: rater 'x' rates 'a' twice on 'm'"),
+        (HEAD + 'a,x,m,1\nb,"x,m,1\nc,x,m,0\nd,x,m,1\n', r"r\.csv:3: a quote is opened in the row that begins here"),
+        (HEAD + "a, with a comma,x,m,1\n", r"r\.csv:2: has 5 cells, the header 4"),
+        ("item;rater;metric;value\na;x;m;1\n", r"r\.csv:1: lacks the column item and rater"),
     ],
 )
 def test_bad_files_are_named(tmp_path, text, message):
@@ -174,6 +233,16 @@ def test_the_columns_of_pege_score_are_read_too_and_empty_values_are_no_ratings(
         "id,rater,scale,rating,note\na,x,empathy,1,hm\nb,x,empathy,,\n", encoding="utf-8-sig"
     )
     assert read_judgements(tmp_path / "r.csv") == [Judgement(item="a", rater="x", metric="empathy", value="1")]
+
+
+def test_a_mark_at_the_start_and_the_line_ends_of_windows_change_nothing(tmp_path):
+    text = HEAD + "a,x,m,1\na,y,m,1\nb,x,m,0\nb,y,m,1\nb,z,m,\n"
+    (tmp_path / "unix.csv").write_text(text)
+    (tmp_path / "windows.csv").write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    (tmp_path / "old.csv").write_text(text.replace("\n", "\r"), newline="")
+    assert len(read_judgements(tmp_path / "unix.csv")) == 4
+    for name in ("windows.csv", "old.csv"):
+        assert read_judgements(tmp_path / name) == read_judgements(tmp_path / "unix.csv")
 
 
 @pytest.mark.parametrize(("level", "value", "message"), [("ordinal", "cat", "labels"), ("ratio", "-1", "below 0")])

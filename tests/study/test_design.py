@@ -43,7 +43,8 @@ def practice(**changes):
         ({"metrics": ["empathy"]}, "no answer of an earlier dialog metric"),
         ({"metrics": []}, "neither metrics nor a comparison"),
         ({"metrics": ["guidance", "guidance"]}, "two metrics are called 'guidance'"),
-        ({"n_dialog": 3}, "n_dialog"),
+        ({"n_dialog": 3}, "no key is called 'n_dialog'; did you mean 'n_dialogs'"),
+        ({"metrics": [{"name": "x", "levle": "dialog"}]}, "metrics.0: no key is called 'levle'; did you mean 'level'"),
         ({"systems": {}}, "systems"),
         ({"systems": {"a/b": "x.jsonl"}}, "systems"),
         ({"systems": {"A": "no.jsonl"}}, "no.jsonl: no such file"),
@@ -86,6 +87,12 @@ def test_systems_pair_by_the_starters_words_whatever_their_ids(tmp_path):
     a = [make_dialog(["one", "x"], id="1"), make_dialog(["two", "x"], id="2")]
     b = [make_dialog(["two", "y"], id="1"), make_dialog(["three", "y"], id="2")]
     assert [(n, d["B"].texts) for n, d in pair_starters({"A": a, "B": b})] == [("2", ["two", "y"])]
+
+
+def test_an_id_too_long_for_a_key_is_refused():
+    rows = {s: [make_dialog(["one", "x"], id="q" * 71)] for s in "AB"}
+    with pytest.raises(InputError, match="an id of 71 characters"):
+        pair_starters(rows)
 
 
 def test_a_pair_is_shown_for_each_two_systems(make_study):

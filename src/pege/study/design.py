@@ -23,6 +23,15 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, given: Any) -> Any:
+        """A key that is misspelt is named before what is missing for it."""
+        for key in given if isinstance(given, dict) else ():
+            if key not in cls.model_fields:
+                raise ValueError(f"no key is called {key!r}; {did_you_mean(str(key), cls.model_fields)}")
+        return given
+
 
 class Words(_Strict):
     """A text in the languages of the pages; where one is missing the other is shown."""

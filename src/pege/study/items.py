@@ -15,6 +15,7 @@ from pege.study.design import Design
 
 Kind = Literal["dialog", "pair", "check"]
 MAX_QUESTIONS = 400  # of a page: more is no task for a person, and no form
+MAX_NAME = 70  # of a starter: with the names of two systems it is an item's key
 N_CHECKS = 12  # different ones; no rater sees one twice
 
 
@@ -87,6 +88,9 @@ def pair_starters(dialogs: Mapping[str, Sequence[Dialog]]) -> list[tuple[str, di
 
     Returns:
         (name of the starter, system -> dialog) for each starter that all systems have; the first of a file counts.
+
+    Raises:
+        InputError: a name too long to be part of a key.
     """
     by_starter: dict[str, dict[str, Dialog]] = {}
     for system, rows in dialogs.items():
@@ -97,6 +101,8 @@ def pair_starters(dialogs: Mapping[str, Sequence[Dialog]]) -> list[tuple[str, di
     for side in by_starter.values():
         if side.keys() == dialogs.keys():
             name = str(side[next(iter(dialogs))].id)
+            if len(name) > MAX_NAME:
+                raise InputError(f"an id of {len(name)} characters", where=name[:40], fix=f"{MAX_NAME} at most")
             found.append((f"{name}-{len(found)}" if name in names else name, side))
             names.add(found[-1][0])
     return found
