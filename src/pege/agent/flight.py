@@ -224,7 +224,7 @@ class Flight:
         return ended
 
     def _read(self, tokens: Sequence[list[int]], starts: Sequence[int], *, first: int) -> Tensor:
-        """Run the model on new tokens of some rows, padded on the right; give the logits behind each row's last, (R, V).
+        """Run the model on new tokens of some rows, padded on the right; give the logits behind each row's last.
 
         What stands at a padded place is written over by the token that comes there, and seen by none before.
         """
