@@ -7,6 +7,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Row:
         cell = "-" if ratio is None else f"{ratio:.2f}"
         rate = f"{_number(statistics.median(self.rates))} {self.unit}"
         spread = f"{_number(min(self.rates))} - {_number(max(self.rates))} ({len(self.rates)})"
-        return f"| {self.work} | {self.way}{self.note and f' ({self.note})'} | {rate} | {spread} | {cell} | {self._met()} |"
+        way = f"{self.way} ({self.note})" if self.note else self.way
+        return f"| {self.work} | {way} | {rate} | {spread} | {cell} | {self._met()} |"
 
     def _met(self) -> str:
         if self.goal is None:
@@ -67,16 +69,15 @@ def table(rows: Sequence[Row]) -> str:
     import torch
 
     head = (
-        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-        f"torch {torch.__version__}. Rates are medians; the spread is from the slowest repeat to the fastest (repeats)."
+        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}. "
+        "Rates are medians; the spread is from the slowest repeat to the fastest (repeats)."
     )
     lines = [head, "", "| work | way | rate | spread | ours is faster, times | goal |", "|---|---|---|---|---|---|"]
     return "\n".join([*lines, *(r.line() for r in rows)]) + "\n"
 
 
 def _processor() -> str:
-    from pathlib import Path
-
     info = Path("/proc/cpuinfo")
     names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.is_file() else []
     return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
