@@ -135,7 +135,7 @@ def test_a_turn_of_a_self_chat_multiplies_only_what_is_new(tiny_model_dir):
     [
         # cyclopts, rich, yaml and the standard library: 300 when this was written
         (["--help"], 400, {"torch", "transformers", "numpy", "pyarrow", "pydantic", "matplotlib", "jieba", "scipy"}),
-        # and numpy, pyarrow, pydantic: no model, no plots, no scipy.stats, no other language
+        # and numpy, pyarrow, pydantic, 780: no model, no plots, no scipy.stats, no other language
         (
             ["score", "FILE", "--n-resamples", "99"],
             1400,
