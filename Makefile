@@ -34,8 +34,8 @@ check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP) ## measure beside peers
-	$(BIN)/python benchmarks/loss.py
+bench: $(STAMP) ## measure beside peers, into docs/results/bench.md
+	$(BIN)/python benchmarks/bench.py
 
 clean: ## remove the virtual environment and caches, keep runs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

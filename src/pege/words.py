@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Runs of letters and digits with inner apostrophes, straight or curly.
 _ENGLISH = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_MANY_TEXTS = 2_000  # from here on the tables of `pege.chinese` pay
+_TEXTS_AT_ONCE = 20_000
 _HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 
 
@@ -33,16 +35,51 @@ def english_words(text: str) -> list[str]:
 def words_of_texts(texts: Sequence[str], lang: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
     """Give the words of many texts one after the other, and how many each text has, (N,).
 
-    The words are those of the language's segmenter; English is cut in whole columns where it is plain ASCII.
+    The words are those of the language's segmenter. English is cut in whole columns where it is plain ASCII, Chinese
+    where there are many texts (`pege.chinese`).
     """
     import numpy as np
     import pyarrow as pa
 
     cut = segmenter(lang)
-    if lang != "en":
-        rows = [cut(t) for t in texts]
-        return pa.array([w for row in rows for w in row], pa.string()), np.array([len(r) for r in rows], np.int64)
-    return _english_columns(pa.array(texts, pa.string()), cut)
+    if lang == "en":
+        return _english_columns(pa.array(texts, pa.string()), cut)
+    if lang == "zh" and len(texts) >= _MANY_TEXTS:
+        return _chinese_columns(texts)
+    rows = [cut(t) for t in texts]
+    return pa.array([w for row in rows for w in row], pa.string()), np.array([len(r) for r in rows], np.int64)
+
+
+def _chinese_columns(texts: Sequence[str]) -> tuple[pa.StringArray, NDArray[np.int64]]:
+    """Words and numbers of words, some thousand texts at a time, so that arrays stay in the cache."""
+    import numpy as np
+    import pyarrow as pa
+
+    from pege.chinese import cut_texts
+
+    columns, counts = [], []
+    for k in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = [t.lower() for t in texts[k : k + _TEXTS_AT_ONCE]]
+        codes, starts, stops, owners = cut_texts(part)
+        found, places = np.unique(codes, return_inverse=True)
+        is_letter = np.array([chr(c).isalnum() for c in found.tolist()], bool)[places]
+        n_letters = np.concatenate(([0], np.cumsum(is_letter)))
+        kept = n_letters[stops] > n_letters[starts]
+        starts, stops = starts[kept], stops[kept]
+        n_bytes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)  # in UTF-8
+        edges = np.concatenate(([0], np.cumsum(n_bytes)))
+        sizes = edges[stops] - edges[starts]
+        is_kept = np.zeros(len(codes) + 1, np.int8)  # words do not overlap
+        np.add.at(is_kept, starts, 1)
+        np.add.at(is_kept, stops, -1)
+        is_kept = np.repeat(np.cumsum(is_kept[:-1]) > 0, n_bytes)
+        content = np.frombuffer("".join(part).encode(), np.uint8)[is_kept]
+        offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
+        columns.append(
+            pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets.tobytes()), pa.py_buffer(content.tobytes()))
+        )
+        counts.append(np.bincount(owners[kept], minlength=len(part)))
+    return pa.concat_arrays(columns), np.concatenate(counts)
 
 
 def _english_columns(

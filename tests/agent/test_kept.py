@@ -9,7 +9,7 @@ from pege.agent import kept
 from pege.agent.generate import LocalAgent
 from pege.dialog import Context, make_dialog
 from pege.models.causal import load_model
-from pege.selfchat import play_dialogs
+from pege.selfchat.play import play_in_turns
 
 WORDS = {
     "do_sample": True,
@@ -33,7 +33,8 @@ def agents(tiny_model_dir):
 def play(agents, n_turns=6):
     agent, user = agents
     starters = [make_dialog([t], id=str(k), lang="en") for k, t in enumerate(STARTERS)]
-    return [d.texts for d in play_dialogs(agent, user, starters, n_turns=n_turns, seed=0)]
+    talks = play_in_turns(agent, user, starters, n_turns=n_turns, seed=(0, 0))
+    return [[u.content for u in talk] for talk in talks]
 
 
 def test_dialogs_with_kept_keys_are_the_plain_dialogs(agents):

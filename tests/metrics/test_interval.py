@@ -18,6 +18,16 @@ def test_the_interval_is_near_that_of_the_normal_law():
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
+@pytest.mark.parametrize("n", [7, 300])
+def test_the_interval_is_that_of_scipys_bootstrap(n):
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(n).normal(size=n)
+    found = bootstrap((values,), np.mean, method="percentile", batch=2_000_000 // n, rng=np.random.default_rng(5))
+    expected = (found.confidence_interval.low, found.confidence_interval.high)
+    assert mean_interval(values, seed=5) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("values", [[0.3], [0.3, 0.3, 0.3]])
 def test_without_spread_both_ends_are_the_value(values):
     assert mean_interval(values) == pytest.approx((0.3, 0.3))

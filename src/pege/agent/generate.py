@@ -18,6 +18,7 @@ from pege.models.generation import check_generation, local_names, seeded, tidy
 from pege.models.prompt import encode_dialog
 
 if TYPE_CHECKING:
+    from pege.agent.flight import Flight
     from pege.agent.guided import Guide
 
 
@@ -33,7 +34,7 @@ class LocalAgent(ModelAgent):
         generation: names of GenerationConfig; over the defaults of `pege.agent.model`.
         max_context: tokens of the prompt; older turns are dropped.
         keep_cache: whether a call keeps its keys and values, so that the next one, with the same dialogs a turn later,
-            reads only what is new. For one caller at a time.
+            reads only what is new, and whether `flight` may be asked for. For one caller at a time.
         guide: guidance while decoding; none unless given.
 
     Raises:
@@ -75,7 +76,7 @@ class LocalAgent(ModelAgent):
         from transformers import TextIteratorStreamer
 
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        prompts, stop_ids = self._prompts([context])
+        prompts, stop_ids = self.prompts([context])
         input_ids, mask, _ = join(None, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         left_off = threading.Event()
@@ -99,8 +100,15 @@ class LocalAgent(ModelAgent):
         if failures:
             raise failures[0]
 
+    def flight(self) -> Flight | None:
+        """Give what generates utterances of many dialogs side by side; None with settings it cannot (`Flight`)."""
+        from pege.agent.flight import Flight, takes_flight
+
+        return Flight(self) if self.keep_cache and takes_flight(self) else None
+
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
-        prompts, stop_ids = self._prompts(contexts)
+        prompts, stop_ids = self.prompts(contexts)
+        keep_cache = keep_cache and self.generation.get("num_beams", 1) == 1  # a beam's keys are not one dialog's
         kept = self._kept if keep_cache else None
         input_ids, mask, cache = join(kept, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
@@ -112,8 +120,8 @@ class LocalAgent(ModelAgent):
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [tidy(t) for t in texts]
 
-    def _prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
-        """Token ids of each context with the header of what follows, and the tokens that end an utterance."""
+    def prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
+        """Give the token ids of each context with the header of what follows, and the tokens that end an utterance."""
         encoded = [
             encode_dialog(
                 self.tokenizer,

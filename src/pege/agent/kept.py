@@ -95,7 +95,7 @@ def join(kept: Kept | None, prompts: list[list[int]], *, pad_id: int) -> tuple[T
     """
     if kept is None or len(kept.ids) != len(prompts):
         return *_left_padded(prompts, pad_id), None
-    shared = [_n_shared(old, new) for old, new in zip(kept.ids, prompts, strict=True)]
+    shared = [n_shared(old, new) for old, new in zip(kept.ids, prompts, strict=True)]
     n_kept = max(shared)
     if 2 * sum(shared) < sum(map(len, prompts)):
         return *_left_padded(prompts, pad_id), None
@@ -126,10 +126,14 @@ def keep(cache: Any, sequences: Tensor, mask: Tensor, stop_ids: list[int]) -> Ke
     return Kept(cache, ids, columns)
 
 
-def _n_shared(old: list[int], new: list[int]) -> int:
+def n_shared(old: list[int], new: list[int]) -> int:
     """Tokens that both start with; the last of ``new`` is always read again, so that there is something to read."""
-    limit = min(len(old), len(new) - 1)
-    return next((k for k in range(limit) if old[k] != new[k]), limit)
+    return n_common(old, new[:-1])
+
+
+def n_common(a: list[int], b: list[int]) -> int:
+    """Tokens that two rows start with."""
+    return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _gather(states: Tensor, index: Tensor) -> Tensor:

@@ -69,9 +69,13 @@ class ModelAgent(ABC):
         if empty:
             again = self._generate([contexts[k] for k in empty], None if seed is None else seed + 1)
             for k, response in zip(empty, again, strict=True):
-                responses[k] = response or FALLBACK[guess_language(contexts[k].utterances[-1].content)]
-                self.n_fallbacks += not response
+                responses[k] = response or self.fall_back(contexts[k])
         return responses
+
+    def fall_back(self, context: Context) -> str:
+        """Give, and count, what is said where the model says nothing twice."""
+        self.n_fallbacks += 1
+        return FALLBACK[guess_language(context.utterances[-1].content)]
 
     def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
         """Give the response to one context in pieces; here in one."""

@@ -14,6 +14,7 @@ from pege.agent import Agent
 from pege.dialog import Context, Dialog, Role, Utterance
 from pege.safety import check_phrases
 from pege.selfchat.batches import OnUtterances, write_batches
+from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.starters import starter_emotion
 
 
@@ -27,26 +28,23 @@ def play_dialogs(
     batch: int = 0,
     on_utterances: OnUtterances = lambda n: None,
 ) -> list[Dialog]:
-    """Let two agents talk, all dialogs side by side.
+    """Let two agents talk, all dialogs side by side: in flight where both can, else utterance by utterance.
 
     Args:
         agent: the candidate; it sees the starter's emotion.
         user: plays the user from the third utterance on.
         starters: dialogs of one utterance, with ``emotion``.
         n_turns: turns of two utterances, the starter included.
-        seed: with ``batch`` and the utterance's number it seeds each call.
+        seed: with ``batch`` and the utterance's number it seeds each call, and with the dialog's number each utterance
+            in flight.
         batch: number of this batch.
         on_utterances: told how many utterances were said, each time.
     """
-    talks = [list(s.messages) for s in starters]
-    for k in range(1, 2 * n_turns):
-        role: Role = "assistant" if k % 2 else "user"
-        contexts = [Context(utterances=tuple(t), emotion=s.emotion) for t, s in zip(talks, starters, strict=True)]
-        call_seed = int(np.random.SeedSequence((seed, batch, k)).generate_state(1)[0])
-        speaker = agent if role == "assistant" else user
-        for talk, text in zip(talks, speaker.respond(contexts, seed=call_seed), strict=True):
-            talk.append(Utterance(role=role, content=text))
-        on_utterances(len(talks))
+    flights = flights_of(agent, user)
+    if flights:
+        talks = play_in_flight(*flights, starters, n_turns=n_turns, seed=(seed, batch), on_utterances=on_utterances)
+    else:
+        talks = play_in_turns(agent, user, starters, n_turns=n_turns, seed=(seed, batch), on_utterances=on_utterances)
     extras = {"source": "selfchat", "agent": agent.name, "user": user.name, "seed": seed}
     return [
         Dialog(
@@ -58,6 +56,28 @@ def play_dialogs(
         )
         for s, talk in zip(starters, talks, strict=True)
     ]
+
+
+def play_in_turns(
+    agent: Agent,
+    user: Agent,
+    starters: Sequence[Dialog],
+    *,
+    n_turns: int,
+    seed: tuple[int, int],
+    on_utterances: OnUtterances = lambda n: None,
+) -> list[list[Utterance]]:
+    """Give what is said where each side answers all dialogs at once; see `play_dialogs`."""
+    talks = [list(s.messages) for s in starters]
+    for k in range(1, 2 * n_turns):
+        role: Role = "assistant" if k % 2 else "user"
+        contexts = [Context(utterances=tuple(t), emotion=s.emotion) for t, s in zip(talks, starters, strict=True)]
+        call_seed = int(np.random.SeedSequence((*seed, k)).generate_state(1)[0])
+        speaker = agent if role == "assistant" else user
+        for talk, text in zip(talks, speaker.respond(contexts, seed=call_seed), strict=True):
+            talk.append(Utterance(role=role, content=text))
+        on_utterances(len(talks))
+    return talks
 
 
 def run_selfchat(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from transformers import Trainer
 
 from pege.errors import InputError
 from pege.loss import PegeOutput, pege_loss, target_loss
+from pege.models.attention import run_packed, use_packed_attention
 from pege.models.causal import OUR_KINDS, check_head, head_of, run_to_head, unwrap
 from pege.models.padding import IGNORED
 from pege.training.config import LossSettings
@@ -29,6 +29,9 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
     Batches are those of `pege.training.samples.collate` or `pege.training.responses.collate_responses`.
     With ``alpha = beta = 0`` it is a plain NLL trainer; MoEL's and MIME's losses of the emotion are added. Logged
     besides what the Trainer logs: ``nll``, ``peg``, ``ner``, and ``ed_1``, ``ed_3``, ... the mean distance by c.
+
+    A causal LM reads the dialogs of a batch without their padding wherever it can (`pege.models.attention`); ``packs``
+    tells, and turns it off.
 
     Args:
         token_vad: O, (V, 3) in [0, 1], V the rows of the model's output matrix.
@@ -50,13 +53,15 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.packs = False
         if unwrap(self.model).config.model_type not in OUR_KINDS:  # theirs are tested, and PLATO-2 reads both ways
             check_head(self.model)
+            self.packs = use_packed_attention(unwrap(self.model))
         self.model_accepts_loss_kwargs = True  # so that the tokens of the global batch are counted for us
         self.token_vad = torch.as_tensor(token_vad, device=self.args.device)
         self.positive_vad = None if positive_vad is None else torch.as_tensor(positive_vad, dtype=torch.float32)
         self.loss_settings = loss
-        self._sums: dict[str, float] = defaultdict(float)
+        self._sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=self.args.device)
 
     def compute_loss(
         self,
@@ -79,7 +84,10 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
 
     def _run(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Hidden states, (B, S, H), and what MoEL and MIME learn besides: the emotion, a KL (means over the batch)."""
-        hidden, output = run_to_head(model, **{k: v for k, v in inputs.items() if k not in _GUIDANCE})
+        own = {k: v for k, v in inputs.items() if k not in _GUIDANCE}
+        if self.packs:
+            return run_packed(model, **own), None
+        hidden, output = run_to_head(model, **own)
         terms = [t for name in ("emotion_loss", "kl") if (t := getattr(output, name, None)) is not None]
         return hidden, torch.stack(terms).sum() if terms else None
 
@@ -112,29 +120,27 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         return pege_loss(states, head.weight, labels[learned], p_negative=p_negative, beta=settings.beta, **common)
 
     def _collect(self, out: PegeOutput, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None) -> None:
-        """Add up a step's terms until the next log."""
-        divisor = max(out.n_tokens, 1) if num_items_in_batch is None else float(num_items_in_batch)
-        for name in ("nll", "peg", "ner"):
-            self._sums[name] += float(getattr(out, name)) * divisor
-        self._sums["n_tokens"] += out.n_tokens
+        """Add up a step's terms until the next log, on the device: nothing waits for them."""
+        terms = torch.stack([out.nll, out.peg, out.ner]).detach().double()
+        divisor = max(out.n_tokens, 1) if num_items_in_batch is None else num_items_in_batch
         learned = inputs["labels"][:, 1:] != IGNORED
-        counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_MAX_COUNT)
-        for c in sorted(set(counts.tolist())):
-            chosen = counts == c
-            self._sums[f"ed_{c}"] += float(out.ed[chosen].sum())
-            self._sums[f"n_ed_{c}"] += int(chosen.sum())
+        counts = inputs["n_utterances"][:, 1:][learned].clamp(max=_MAX_COUNT) - 1  # (T,)
+        by_count = torch.zeros(2, _MAX_COUNT, dtype=torch.float64, device=counts.device)
+        by_count[0].index_add_(0, counts, out.ed.double())
+        by_count[1].index_add_(0, counts, torch.ones_like(out.ed, dtype=torch.float64))
+        n_tokens = torch.tensor([out.n_tokens], dtype=torch.float64, device=counts.device)
+        self._sums += torch.cat((terms * divisor, n_tokens, by_count.flatten()))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with our terms averaged over the tokens since the last log."""
         if "loss" in logs:
             # the same names in the same order on every process, whatever counts its dialogs had
-            here = torch.tensor([self._sums[n] for n in _SUMS], dtype=torch.float64, device=self.args.device)
-            found = dict(zip(_SUMS, self.accelerator.reduce(here).tolist(), strict=True))
+            found = dict(zip(_SUMS, self.accelerator.reduce(self._sums).tolist(), strict=True))
             logs |= {n: found[n] / max(found["n_tokens"], 1) for n in ("nll", "peg", "ner")}
             logs |= {
                 f"ed_{c}": found[f"ed_{c}"] / found[f"n_ed_{c}"] for c in range(1, _MAX_COUNT + 1) if found[f"n_ed_{c}"]
             }
-            self._sums.clear()
+            self._sums = torch.zeros_like(self._sums)
         super().log(logs, start_time)
 
     def prediction_step(

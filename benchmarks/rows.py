@@ -1,0 +1,83 @@
+"""Rows of the one table of `make bench`: a way of doing some work, its rate, and how much faster ours is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        work: what is done.
+        way: how, ours first.
+        rates: of each repeat, in ``unit``.
+        unit: e.g. ``dialogs/s``; or ``s``, where less is better.
+        ours: rates of our way in the same work; None in our own row.
+        goal: what the ratio, or the rate in our own row, should be; None without one.
+        note: behind the way.
+    """
+
+    work: str
+    way: str
+    rates: Sequence[float]
+    unit: str
+    ours: Sequence[float] | None = None
+    goal: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as fast ours is."""
+        if self.ours is None:
+            return None
+        ratio = statistics.median(self.ours) / statistics.median(self.rates)
+        return 1 / ratio if self.unit == "s" else ratio
+
+    def line(self) -> str:
+        """Give the line of the Markdown table."""
+        ratio = self.ratio
+        cell = "-" if ratio is None else f"{ratio:.2f}"
+        rate = f"{_number(statistics.median(self.rates))} {self.unit}"
+        spread = f"{_number(min(self.rates))} - {_number(max(self.rates))} ({len(self.rates)})"
+        way = f"{self.way} ({self.note})" if self.note else self.way
+        return f"| {self.work} | {way} | {rate} | {spread} | {cell} | {self._met()} |"
+
+    def _met(self) -> str:
+        if self.goal is None:
+            return "-"
+        if self.ratio is not None:
+            return f"{_number(self.goal)} or more: {'met' if self.ratio >= self.goal else 'not met'}"
+        found = statistics.median(self.rates)
+        if self.unit == "s":
+            return f"{_number(self.goal)} s or less: {'met' if found <= self.goal else 'not met'}"
+        return f"{_number(self.goal)} or more: {'met' if found >= self.goal else 'not met'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Give the machine and all rows as Markdown."""
+    import torch
+
+    head = (
+        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}. "
+        "Rates are medians; the spread is from the slowest repeat to the fastest (repeats)."
+    )
+    lines = [head, "", "| work | way | rate | spread | ours is faster, times | goal |", "|---|---|---|---|---|---|"]
+    return "\n".join([*lines, *(r.line() for r in rows)]) + "\n"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.is_file() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()

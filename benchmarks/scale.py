@@ -1,0 +1,113 @@
+"""Hours and cost of training the paper's set-up, and a 7B model, on H100s: counted, then divided by a published rate.
+
+    python benchmarks/scale.py [--utterances 8] [--tokens 20] [--mfu 0.4] [--price 2.5]
+
+Nothing is timed here. Multiplications are counted by formula: each token is multiplied with each weight once forward
+(2 N), once back to its inputs (2 N), and once for the gradient of the weights (2 N) unless they are frozen (LoRA);
+attention adds 4 L S H forward and twice that back, half of it by the causal mask. The page `docs/scale.md` is filled
+between its marks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclopts import App, Parameter
+
+from pege.io import write_text
+
+PEAK = 989e12  # bf16 dense multiplications and additions a second of one H100 SXM, NVIDIA's data sheet
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
+BEGIN, END = "<!-- filled by benchmarks/scale.py -->\n", "<!-- end of what scale.py fills -->"
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """A model and a way to train it.
+
+    Attributes:
+        name: of the row.
+        n_weights: without the input embeddings.
+        n_layers: L.
+        n_hidden: H.
+        is_frozen: whether only LoRA learns.
+        each_response: whether a sample is a response, its context read again, or a dialog.
+    """
+
+    name: str
+    n_weights: float
+    n_layers: int
+    n_hidden: int
+    is_frozen: bool
+    each_response: bool
+
+
+SET_UPS = (
+    SetUp("PLATO-2 1.6B, all weights, a sample a response (the paper's)", 1.6e9, 32, 2048, False, True),
+    SetUp("causal LM of 1.6B, all weights, a sample a dialog", 1.6e9, 32, 2048, False, False),
+    SetUp("causal LM of 7B, LoRA, a sample a dialog", 6.7e9, 32, 4096, True, False),
+    SetUp("causal LM of 7B, all weights, a sample a dialog", 6.7e9, 32, 4096, False, False),
+)
+
+
+def samples_of(n_utterances: int, n_tokens: int, *, each_response: bool) -> list[int]:
+    """Lengths of the samples of one dialog of utterances of equal length, in tokens."""
+    if each_response:
+        return [k * n_tokens for k in range(2, n_utterances + 1, 2)]
+    return [n_utterances * n_tokens]
+
+
+def flops_of(set_up: SetUp, lengths: list[int]) -> float:
+    """Multiplications and additions of one dialog, forward and backward."""
+    passes = 2 if set_up.is_frozen else 3
+    linear = sum(2 * set_up.n_weights * passes * s for s in lengths)
+    attention = sum(3 * 4 * set_up.n_layers * set_up.n_hidden * s * s / 2 for s in lengths)
+    return linear + attention
+
+
+def text_of(n_dialogs: int, utterances: int, tokens: int, mfu: float, price: float) -> str:
+    """The table and what it assumes."""
+    lines = [
+        f"{n_dialogs:,} dialogs of {utterances} utterances of {tokens} tokens, one epoch. Assumed: {mfu:.0%} of",
+        f"the {PEAK / 1e12:.0f} TFLOPS of an H100 (bf16, dense), which costs {price:g} USD an hour; hours are of one.",
+        "",
+        "| set-up | tokens read a dialog | PFLOP a 1,000 dialogs | dialogs/s | hours | USD |",
+        "|---|---|---|---|---|---|",
+    ]
+    for set_up in SET_UPS:
+        lengths = samples_of(utterances, tokens, each_response=set_up.each_response)
+        flops = flops_of(set_up, lengths)
+        hours = n_dialogs * flops / (PEAK * mfu) / 3600
+        lines.append(
+            f"| {set_up.name} | {sum(lengths):,} | {flops * 1e3 / 1e15:,.2f} | {PEAK * mfu / flops:,.0f} "
+            f"| {hours:,.1f} | {hours * price:,.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+app = App(help="Hours and cost on H100s, counted.", default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main(
+    *,
+    dialogs: int = 820_000,
+    utterances: int = 8,
+    tokens: int = 20,
+    mfu: float = 0.4,
+    price: float = 2.5,
+    fill: bool = False,
+) -> None:
+    """Print the table; with --fill write it into docs/scale.md."""
+    text = text_of(dialogs, utterances, tokens, mfu, price)
+    print(text)
+    if fill:
+        page = PAGE.read_text(encoding="utf-8")
+        inside = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+        write_text(PAGE, inside.sub(lambda _: BEGIN + text + END, page))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,117 @@
+"""Utterances scored a second by one core, English and Chinese; start-up of the commands.
+
+    python benchmarks/score.py [--utterances 1000000] [--repeats 5]
+
+Utterances are drawn by a seed from the shipped starters, several joined, so that lengths vary. Scoring is Eq. 7's mean
+VAD of each utterance (`pege.metrics.pege.utterance_vads`). Peers: the same by one utterance after the other; for
+Chinese also rjieba, a compiled segmenter, whose words are not quite jieba's (the share of utterances is in the row).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cyclopts import App, Parameter
+from rows import Row, table
+
+from pege.io import write_text
+from pege.lexicon import load_lexicon
+from pege.metrics.pege import utterance_vad, utterance_vads
+from pege.selfchat import load_starters
+from pege.words import chinese_words, segmenter
+
+GOALS = {"en": 200_000.0, "zh": 50_000.0}
+
+
+def make_utterances(lang: str, n: int) -> list[str]:
+    """N utterances of one or two shipped sentences."""
+    rng = random.Random(0)
+    said = [d.texts[0] for d in load_starters(lang)]
+    joint = " " if lang == "en" else ""
+    return [joint.join(rng.choices(said, k=rng.randint(1, 2))) for _ in range(n)]
+
+
+def measure_scoring(n: int, repeats: int) -> list[Row]:
+    """Score columns, and a part of them one by one."""
+    rows = []
+    for lang, goal in GOALS.items():
+        lexicon, texts = load_lexicon(f"pege-{lang}"), make_utterances(lang, n)
+        few, cut = texts[: max(n // 50, 100)], segmenter(lang)
+        ours, plain, other = [], [], []
+        n_other = 0
+        utterance_vads(texts[:5_000], lexicon, lang)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            utterance_vads(texts, lexicon, lang)
+            ours.append(n / (time.perf_counter() - start))
+            start = time.perf_counter()
+            for text in few:
+                utterance_vad(text, lexicon, cut)
+            plain.append(len(few) / (time.perf_counter() - start))
+            if lang == "zh":
+                import rjieba
+
+                start = time.perf_counter()
+                found = [rjieba.cut(t) for t in few]
+                other.append(len(few) / (time.perf_counter() - start))
+                n_other = sum(
+                    [w for w in a if any(c.isalnum() for c in w)] != chinese_words(t)
+                    for a, t in zip(found, few, strict=True)
+                )
+        work, unit = f"scoring, {lang}", "utterances/s"
+        rows.append(Row(work, "pege, columns", ours, unit, None, goal, f"{n:,} utterances, one process"))
+        rows.append(Row(work, "an utterance at a time", plain, unit, ours))
+        if other:
+            note = f"segmenting only; other words in {n_other} of {len(few)}"
+            rows.append(Row(work, "rjieba", other, unit, ours, None, note))
+    return rows
+
+
+def measure_start(repeats: int) -> list[Row]:
+    """Seconds of whole commands, from a fresh process each."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "chats.jsonl"
+        texts = make_utterances("en", 2_000)
+        with file.open("w", encoding="utf-8") as out:
+            for k in range(100):
+                said = texts[20 * k : 20 * k + 20]
+                messages = [{"role": ("user", "assistant")[j % 2], "content": t} for j, t in enumerate(said)]
+                out.write(json.dumps({"id": str(k), "lang": "en", "messages": messages}) + "\n")
+        commands = {"pege --help": (["--help"], 0.3), "pege score, 100 dialogs": (["score", str(file)], 1.5)}
+        for name, (arguments, goal) in commands.items():
+            seconds = []
+            for repeat in range(repeats + 1):
+                start = time.perf_counter()
+                subprocess.run([sys.executable, "-m", "pege", *arguments], check=True, capture_output=True)
+                if repeat:
+                    seconds.append(time.perf_counter() - start)
+            rows.append(Row("start-up", name, seconds, "s", None, goal))
+    return rows
+
+
+def measure(utterances: int, repeats: int) -> list[Row]:
+    """All rows."""
+    return [*measure_scoring(utterances, repeats), *measure_start(repeats)]
+
+
+app = App(help="Scoring and start-up.", default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main(*, utterances: int = 1_000_000, repeats: int = 5, output: Path | None = None) -> None:
+    """Print the table; write it to a file where one is named."""
+    text = table(measure(utterances, repeats))
+    print(text)
+    if output:
+        write_text(output, text)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,191 @@
+"""Self-chats a second: dialogs in flight beside `generate` a dialog, batched `generate`, and a llama.cpp server.
+
+    python benchmarks/selfchat.py [--dialogs 100] [--turns 10] [--repeats 5] [--dtype float32]
+
+The base model plays both sides, with the agents' own sampling. All ways take turns in one run; rates are tokens said a
+second. One dialog after another is so slow that it plays fewer of them (`--single`), the same for each repeat. The
+server is llama.cpp's own, in this process (xllamacpp), with a slot a dialog and both sides' prompts cached; it is given
+our prompts as tokens, and the same weights: those of the base package, widened to the dtype.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclopts import App, Parameter
+from rows import Row, table
+
+from pege.agent.generate import LocalAgent
+from pege.agent.model import GENERATION
+from pege.dialog import Context, Dialog, Utterance
+from pege.emotion import load_emotion_classifier
+from pege.io import write_text
+from pege.models.causal import BASE_PACKAGE, load_model
+from pege.selfchat import load_starters, with_emotion
+from pege.selfchat.in_flight import flights_of, play_in_flight
+from pege.selfchat.play import play_in_turns
+
+Talks = list[list[Utterance]]
+WORK = "self-chat"
+
+
+def make_agents(model: Any, tokenizer: Any, *, keep_cache: bool) -> list[LocalAgent]:
+    """Both sides of the base model."""
+    return [LocalAgent(r, model, tokenizer, role=r, keep_cache=keep_cache) for r in ("assistant", "user")]
+
+
+def one_by_one(sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
+    """Play each dialog by itself."""
+    return [play_in_turns(*sides, [s], n_turns=n_turns, seed=(seed, k))[0] for k, s in enumerate(starters)]
+
+
+class LlamaServer:
+    """llama.cpp's server in this process, with a slot a dialog."""
+
+    def __init__(self, file: Path, n_slots: int, n_context: int) -> None:
+        import xllamacpp
+
+        params = xllamacpp.CommonParams()
+        params.model.path, params.n_parallel, params.n_ctx = str(file), n_slots, n_slots * n_context
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+        params.warmup = True
+        self.server = xllamacpp.Server(params)
+
+    def play(self, sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
+        """Play all dialogs, each in a thread: the server batches what comes together."""
+        with ThreadPoolExecutor(len(starters)) as pool:
+            return list(pool.map(lambda k: self._dialog(sides, starters[k], n_turns, seed + k), range(len(starters))))
+
+    def _dialog(self, sides: Sequence[LocalAgent], starter: Dialog, n_turns: int, seed: int) -> list[Utterance]:
+        talk = list(starter.messages)
+        for k in range(1, 2 * n_turns):
+            side = sides[(k + 1) % 2]
+            (prompt,), _ = side.prompts([Context(utterances=tuple(talk), emotion=starter.emotion)])
+            answer = self.server.handle_completions(
+                {
+                    "prompt": prompt, "n_predict": GENERATION["max_new_tokens"], "top_k": GENERATION["top_k"],
+                    "temperature": GENERATION["temperature"], "top_p": 1.0, "min_p": 0.0, "seed": seed,
+                    "cache_prompt": True,
+                }
+            )  # fmt: skip
+            talk.append(Utterance(role=side.role, content=_content(answer).strip() or "I see."))
+        return talk
+
+
+def _content(answer: Any) -> str:
+    if isinstance(answer, list):
+        answer = answer[0]
+    return str(answer["content"] if "content" in answer else answer["choices"][0]["text"])
+
+
+def widened(folder: Path, dtype: str) -> Path:
+    """Write the base package's weights as a GGUF file of float32 or bfloat16: the numbers that our model has."""
+    import importlib.util
+
+    import gguf
+
+    spec = importlib.util.find_spec(BASE_PACKAGE)
+    places = spec.submodule_search_locations if spec else None
+    (source,) = (f for p in places or () for f in Path(p).glob("*.gguf"))
+    reader = gguf.GGUFReader(source)
+    target = folder / f"base-{dtype}.gguf"
+    kind = gguf.GGMLQuantizationType.F32 if dtype == "float32" else gguf.GGMLQuantizationType.BF16
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(target, architecture)
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        own = kind if values.ndim > 1 else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(tensor.name, gguf.quants.quantize(values, own), raw_dtype=own)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def measure(
+    dialogs: int, turns: int, repeats: int, dtype: Literal["float32", "bfloat16"], single: int, server: bool
+) -> list[Row]:
+    """Play with each way in turn; a first short round warms up."""
+    model, tokenizer = load_model("base", dtype=dtype)
+    starters = with_emotion(load_starters("en")[:dialogs], load_emotion_classifier().emotions)
+    plain, kept = (make_agents(model, tokenizer, keep_cache=k) for k in (False, True))
+
+    def in_flight(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
+        flights = flights_of(*sides)
+        assert flights
+        return play_in_flight(*flights, rows, n_turns=n_turns, seed=(seed,))
+
+    def batched(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
+        for side in sides:
+            side._kept = None
+        return play_in_turns(*sides, rows, n_turns=n_turns, seed=(seed, 0))
+
+    ways: dict[str, tuple[Callable[..., Talks], list[LocalAgent], Sequence[Dialog]]] = {
+        "pege, in flight": (in_flight, kept, starters),
+        "generate, a dialog at a time": (one_by_one, plain, starters[:single]),
+        "generate, all dialogs at once, no cache kept": (batched, plain, starters),
+        "generate, all dialogs at once, cache kept": (batched, kept, starters),
+    }
+    goals = {"generate, a dialog at a time": 10.0, "generate, all dialogs at once, no cache kept": 2.0}
+    with tempfile.TemporaryDirectory() as folder:
+        if server:
+            engine = LlamaServer(widened(Path(folder), dtype), dialogs, 1200)
+            ways["llama.cpp server, a slot a dialog"] = (engine.play, plain, starters)
+            goals["llama.cpp server, a slot a dialog"] = 1.0
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for repeat in range(repeats + 1):
+            for name, (way, sides, rows) in ways.items():
+                if not repeat:
+                    way(sides, rows[:2], 2, 0)
+                    continue
+                start = time.perf_counter()
+                talks = way(sides, rows, turns, repeat)
+                seconds = time.perf_counter() - start
+                said = [u.content for talk in talks for u in talk[1:]]
+                n_tokens = sum(len(ids) + 1 for ids in tokenizer(said, add_special_tokens=False)["input_ids"])
+                rates[name].append(n_tokens / seconds)
+    ours = rates["pege, in flight"]
+    load = f"{dialogs} dialogs of {2 * turns} utterances, {dtype}"
+    return [
+        Row(
+            WORK, name, found, "tokens/s", None if found is ours else ours, goals.get(name),
+            load if found is ours else f"{single} dialogs" if ways[name][0] is one_by_one else "",
+        )
+        for name, found in rates.items()
+    ]  # fmt: skip
+
+
+app = App(help="Self-chats a second beside peers.", default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main(
+    *,
+    dialogs: int = 100,
+    turns: int = 10,
+    repeats: int = 5,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    single: int = 4,
+    no_server: bool = False,
+    output: Path | None = None,
+) -> None:
+    """Print the table; write it to a file where one is named."""
+    text = table(measure(dialogs, turns, repeats, dtype, single, not no_server))
+    print(text)
+    if output:
+        write_text(output, text)
+
+
+if __name__ == "__main__":
+    app()

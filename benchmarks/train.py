@@ -1,0 +1,160 @@
+"""Dialogs a second of PegeTrainer (PEGE) beside TRL's SFTTrainer (NLL) and the paper's way, a sample a response.
+
+    python benchmarks/train.py [--dialogs 32] [--batch-size 8] [--repeats 5]
+
+The base model with the same LoRA on the same dialogs (`chitchat`, the demo's source), as
+many a step, float32 unless told otherwise. A repeat is an epoch; the ways take turns. SFTTrainer learns the assistant's
+messages only, as ours does; once as it ships (it recomputes activations) and once without that. The paper's way is our
+own trainer with one sample a response: the context of each response is read again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, Parameter
+from rows import Row, table
+
+from pege.dialog import Dialog
+from pege.emotion import load_emotion_classifier
+from pege.io import write_text
+from pege.lexicon import extend_lexicon, load_lexicon
+from pege.models.causal import head_of, load_model
+from pege.training import LossSettings, PegeTrainer
+from pege.training.samples import collate, make_samples, with_emotions
+
+LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+WORK = "training, LoRA"
+
+
+def some_dialogs(n: int) -> list[Dialog]:
+    """Dialogs of the demo's source with six utterances or more, the first n."""
+    from pege.corpus.readers import check_row, read_raw
+
+    found: list[Dialog] = []
+    for file, line, raw in read_raw(["chitchat"]):
+        dialog = check_row(raw, file, line)
+        if isinstance(dialog, Dialog) and len(dialog.messages) >= 6:
+            found.append(dialog.model_copy(update={"messages": dialog.messages[:12]}))
+        if len(found) == n:
+            break
+    return with_emotions(found, load_emotion_classifier().emotions)
+
+
+def a_sample_a_response(dialogs: list[Dialog]) -> list[Dialog]:
+    """Each dialog up to each of its responses."""
+    return [
+        d.model_copy(update={"messages": d.messages[: k + 1]}) for d in dialogs for k in range(1, len(d.messages), 2)
+    ]
+
+
+def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> list[Row]:
+    """Train for an epoch with each way in turn."""
+    dialogs = some_dialogs(n_dialogs)
+    ours = "pege, PEGE loss, packed"
+    with tempfile.TemporaryDirectory() as folder:
+        ways: dict[str, Callable[[], None]] = {
+            ours: _pege(dialogs, batch_size, folder, bf16=bf16),
+            "pege, PEGE loss, padded": _pege(dialogs, batch_size, folder, bf16=bf16, packs=False),
+            "TRL SFTTrainer, NLL, as it ships": _sft(dialogs, batch_size, folder, bf16=bf16, checkpointing=True),
+            "TRL SFTTrainer, NLL, no recomputation": _sft(dialogs, batch_size, folder, bf16=bf16, checkpointing=False),
+            "the paper's way, a sample a response": _pege(
+                dialogs, batch_size, folder, bf16=bf16, packs=False, each_response=True
+            ),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for repeat in range(repeats + 1):
+            for name, epoch in ways.items():
+                start = time.perf_counter()
+                epoch()
+                if repeat:
+                    rates[name].append(len(dialogs) / (time.perf_counter() - start))
+    goals = {"TRL SFTTrainer, NLL, no recomputation": 1 / 0.7, "the paper's way, a sample a response": 3.0}
+    load = f"{n_dialogs} dialogs, {batch_size} a step"
+    return [
+        Row(WORK, n, r, "dialogs/s", None if n == ours else rates[ours], goals.get(n), load if n == ours else "")
+        for n, r in rates.items()
+    ]
+
+
+def _common(folder: str, batch_size: int, *, bf16: bool) -> dict[str, Any]:
+    return {
+        "output_dir": folder, "per_device_train_batch_size": batch_size, "num_train_epochs": 1, "report_to": "none",
+        "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "logging_steps": 1000, "bf16": bf16,
+        "learning_rate": 1e-4,
+    }  # fmt: skip
+
+
+def _pege(
+    dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, packs: bool = True, each_response: bool = False
+) -> Callable[[], None]:
+    from peft import LoraConfig, get_peft_model
+    from transformers import TrainingArguments
+
+    model, tokenizer = load_model("base", dtype="float32")
+    lexicon = load_lexicon("pege-en")
+    values = extend_lexicon(lexicon, tokenizer, n_rows=head_of(model).weight.shape[0]).values
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
+    samples = list(make_samples(a_sample_a_response(dialogs) if each_response else dialogs, tokenizer, lexicon))
+    if each_response:  # only its last response is learned
+        for sample in samples:
+            last = max(sample["n_utterances"])
+            pairs = zip(sample["labels"], sample["n_utterances"], strict=True)
+            sample["labels"] = [i if c == last else -100 for i, c in pairs]
+
+    def epoch() -> None:
+        trainer = PegeTrainer(
+            model=model, train_dataset=samples, token_vad=values, loss=LossSettings(),  # type: ignore[call-arg]
+            args=TrainingArguments(
+                **_common(folder, batch_size, bf16=bf16), remove_unused_columns=False, label_names=["labels"],
+                train_sampling_strategy="group_by_length",
+            ),
+            data_collator=lambda rows: collate(rows, pad_id=tokenizer.pad_token_id),
+        )  # fmt: skip
+        trainer.packs = trainer.packs and packs
+        trainer.train()
+
+    return epoch
+
+
+def _sft(dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, checkpointing: bool) -> Callable[[], None]:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = load_model("base", dtype="float32")
+    rows = []
+    for sample in make_samples(dialogs, tokenizer, load_lexicon("pege-en")):
+        learned = [int(label != -100) for label in sample["labels"]]
+        rows.append({"input_ids": sample["input_ids"], "completion_mask": learned})
+    config = SFTConfig(
+        **_common(folder, batch_size, bf16=bf16), gradient_checkpointing=checkpointing, max_length=None,
+        dataset_num_proc=None, completion_only_loss=True,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA),
+    )  # fmt: skip
+    return lambda: trainer.train() and None
+
+
+app = App(help="Training beside TRL.", default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main(
+    *, dialogs: int = 32, batch_size: int = 8, repeats: int = 5, bf16: bool = False, output: Path | None = None
+) -> None:
+    """Print the table; write it to a file where one is named."""
+    text = table(measure(dialogs, batch_size, repeats, bf16=bf16))
+    print(text)
+    if output:
+        write_text(output, text)
+
+
+if __name__ == "__main__":
+    app()

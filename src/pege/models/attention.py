@@ -1,0 +1,92 @@
+"""Attention over dialogs that stand one behind the other in a single row, without padding and blind to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from pege.models.causal import run_to_head
+
+PACKED = "pege_packed"
+
+
+def is_plain(model: Any) -> bool:
+    """Whether each layer sees all that came before, by the attention that transformers lets one exchange."""
+    if not getattr(model, "_supports_attention_backend", False):
+        return False
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+
+
+def use_packed_attention(model: Any) -> bool:
+    """Let a causal LM take packed rows (`run_packed`), and give whether it can.
+
+    With flash attention it can already, by the kernel for rows of different lengths; scaled dot-product attention is
+    called once a dialog.
+    """
+    kind = model.config._attn_implementation
+    if not is_plain(model) or not (kind in ("sdpa", PACKED) or kind.startswith("flash_attention")):
+        return False
+    if kind == "sdpa":
+        AttentionInterface.register(PACKED, packed_attention)
+        AttentionMaskInterface.register(PACKED, sdpa_mask)
+        model.set_attn_implementation(PACKED)
+    return True
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    cu_seq_lens_q: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Scaled dot-product attention of each dialog by itself, so that no (S, S) mask over all of them is needed.
+
+    Args:
+        module: of the attention.
+        query: (1, heads, S, D).
+        key: (1, key heads, S, D).
+        value: (1, key heads, S, D).
+        attention_mask: for rows that are not packed.
+        cu_seq_lens_q: (n + 1,), where each of n dialogs starts, and S; None for rows that are not packed.
+        **kwargs: of transformers.
+
+    Returns:
+        (1, S, heads, D), and None for the weights.
+    """
+    if cu_seq_lens_q is None:
+        found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return found
+    lengths = cu_seq_lens_q.diff().tolist()
+    parts = zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True)
+    return torch.cat([sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1), None
+
+
+def run_packed(model: Any, *, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Give what `pege.models.causal.run_to_head` gives, (B, S, H), computed without the padding, which gets zeros.
+
+    Args:
+        model: of which `use_packed_attention` said that it can.
+        input_ids: (B, S).
+        attention_mask: (B, S), 0 at padding.
+    """
+    is_token = attention_mask.bool()
+    lengths = is_token.sum(1, dtype=torch.int32)  # (B,)
+    starts = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))  # (B + 1,)
+    positions = is_token.long().cumsum(1) - 1
+    longest = input_ids.shape[1]
+    packed, _ = run_to_head(
+        model, input_ids=input_ids[is_token][None], position_ids=positions[is_token][None],
+        cu_seq_lens_q=starts, cu_seq_lens_k=starts, max_length_q=longest, max_length_k=longest,
+    )  # fmt: skip
+    hidden = packed.new_zeros((*input_ids.shape, packed.shape[-1]))
+    return hidden.masked_scatter(is_token[..., None], packed)

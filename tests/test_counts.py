@@ -1,0 +1,159 @@
+"""What work costs, in counts that no machine changes: a rise is a regression, whatever the clock says.
+
+Each number is worked out in the comment beside it. H = 32, L = 2 layers, V = 400 tokens at most, 4 heads of 8 with 2 for
+keys, an inner width of 64: the tiny model of `tests/conftest.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from tests.training.test_training import LORA, make_trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from pege.agent.generate import LocalAgent
+from pege.dialog import Context, make_dialog
+from pege.io import write_rows
+from pege.lexicon import load_lexicon
+from pege.loss import pege_loss
+from pege.models.causal import load_model
+from pege.training import LossSettings
+from pege.training.samples import make_samples
+
+H, L = 32, 2
+#: multiplications and additions of one token in a layer: q and o (H x H), k and v (H x H / 2), three of H x 2 H
+LAYER = 2 * (2 * H * H + 2 * H * (H // 2) + 3 * H * 2 * H)
+
+
+class Sizes(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that any operation makes, and counts operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest, self.calls = 0, Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.calls[func.overloadpacket.__name__] += 1
+        for t in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(t, torch.Tensor):
+                self.largest = max(self.largest, t.numel() * t.element_size())
+        return out
+
+
+@pytest.fixture
+def setting(tiny_model_dir, lexicon_file, dialogs):
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
+    lexicon = load_lexicon(lexicon_file)
+    return model, tokenizer, lexicon, list(make_samples(dialogs, tokenizer, lexicon, max_length=200))
+
+
+def linear_flops(counter):
+    counts = counter.get_flop_counts()["Global"]
+    return sum(n for op, n in counts.items() if op.__name__ in ("mm", "addmm"))
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_the_loss_never_makes_a_tensor_of_all_tokens_by_the_vocabulary(is_trained):
+    n, v = 700, 40_000
+    hidden, weight = torch.randn(n, H, requires_grad=True), torch.randn(v, H, requires_grad=is_trained)
+    with Sizes() as sizes:
+        pege_loss(
+            hidden, weight, torch.randint(0, v, (n,)), token_vad=torch.rand(v, 3), user_vad=torch.rand(3),
+            p_positive=0.1, p_negative=0.7, n_utterances=5,
+        ).loss.backward()  # fmt: skip
+    assert sizes.largest <= max(n * v * 4 // 4, v * H * 4)  # a quarter of the logits, or the gradient of the head
+
+
+def test_a_step_with_lora_multiplies_each_token_once_forward_and_once_backward(setting, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer, lexicon, samples = setting
+    n = sum(len(s["input_ids"]) for s in samples)
+    wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
+    trainer = make_trainer((wrapped, tokenizer, lexicon, samples), tmp_path, LossSettings())
+    wrapped.train()
+    batch = trainer.data_collator(samples)
+    with FlopCounterMode(display=False) as counter:
+        trainer.compute_loss(wrapped, batch).backward()
+    n_learned = sum(label != -100 for s in samples for label in s["labels"])
+    v = model.lm_head.weight.shape[0]
+    body = n * L * LAYER
+    # forward, and the gradient of the inputs but not of frozen weights; below the first adapter none: the first
+    # layer's projections of its own inputs. The head: logits and their gradient, of learned tokens only, no (V, H) one,
+    # and the (V, 4) table twice. LoRA, r = 4: q and v, forward, and the gradients of inputs and of both factors
+    head = n_learned * v * 2 * (2 * H + 2 * 4)
+    lora = n * L * 3 * 2 * 4 * ((H + H) + (H + H // 2))
+    found = linear_flops(counter)
+    assert body + head / 2 < found <= 2 * body + head + lora
+
+
+def test_padding_costs_nothing_in_a_step(setting, tmp_path):
+    trainer = make_trainer(setting, tmp_path, LossSettings())
+    samples = setting[3]
+    found = {}
+    for trainer.packs in (True, False):
+        with FlopCounterMode(display=False) as counter:
+            trainer.compute_loss(trainer.model, trainer.data_collator(samples)).backward()
+        found[trainer.packs] = linear_flops(counter)
+    n_tokens = sum(len(s["input_ids"]) for s in samples)
+    n_padding = len(samples) * max(len(s["input_ids"]) for s in samples) - n_tokens
+    assert n_padding > 0
+    # each token of padding costs a forward, and the gradients of inputs and weights; and each row more the logits of
+    # its last token, which the model computes itself and nobody reads
+    n_logits = 2 * (len(samples) - 1) * trainer.model.lm_head.weight.numel()
+    assert found[False] - found[True] == 3 * n_padding * L * LAYER + n_logits
+
+
+def test_a_turn_of_a_self_chat_multiplies_only_what_is_new(tiny_model_dir):
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
+    words = {"do_sample": False, "max_new_tokens": 3, "suppress_tokens": [0, 1, 2, 3, 4]}  # never ends early
+    agent = LocalAgent("a", model, tokenizer, generation=words, keep_cache=True)
+    flight = agent.flight()
+    first = Context(utterances=make_dialog(["I lost my dog and I am so sad. " * 6]).messages)
+    flight.add(0, first, seed=())
+    (said,) = [x for _ in range(4) for x in flight.step()]
+    more = make_dialog([first.utterances[0].content, said[1] or "x", "Hi"]).messages
+    second = Context(utterances=more)
+    (old,), (new,) = agent.prompts([first])[0], agent.prompts([second])[0]
+    flight.add(0, second, seed=())
+    with FlopCounterMode(display=False) as counter:
+        while len(flight):
+            flight.step()
+    n_new = len(new) - len(old)  # what was said, Hi, their headers
+    n_read = linear_flops(counter) / (L * LAYER)
+    assert n_read < n_new + 3 + 3 * model.lm_head.weight.numel() * 2 / (L * LAYER)
+    assert n_new < len(old) / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "n_at_most", "never"),
+    [
+        # cyclopts, rich, yaml and the standard library: 300 when this was written
+        (["--help"], 400, {"torch", "transformers", "numpy", "pyarrow", "pydantic", "matplotlib", "jieba", "scipy"}),
+        # and numpy, pyarrow, pydantic, 780: no model, no plots, no scipy.stats, no other language
+        (
+            ["score", "FILE", "--n-resamples", "99"],
+            1400,
+            {"torch", "transformers", "matplotlib", "jieba", "scipy.stats", "sacrebleu"},
+        ),
+    ],
+)
+def test_a_command_imports_what_it_needs_and_no_more(arguments, n_at_most, never, dialogs, tmp_path):
+    write_rows(tmp_path / "chats.jsonl", dialogs)
+    arguments = [str(tmp_path / "chats.jsonl") if a == "FILE" else a for a in arguments]
+    code = (
+        "import sys, json; from pege.cli import main\n"
+        f"main({arguments!r})\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = json.loads(done.stderr.splitlines()[-1])
+    assert not never & set(modules)
+    assert len(modules) <= n_at_most

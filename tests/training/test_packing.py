@@ -1,0 +1,80 @@
+"""Dialogs without their padding: the same losses and gradients, and no dialog sees another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.training.test_training import make_trainer
+
+from pege.lexicon import load_lexicon
+from pege.models.attention import run_packed, use_packed_attention
+from pege.models.causal import load_model, run_to_head
+from pege.training import LossSettings
+from pege.training.samples import make_samples
+
+
+@pytest.fixture
+def setting(tiny_model_dir, lexicon_file, dialogs):
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
+    lexicon = load_lexicon(lexicon_file)
+    return model, tokenizer, lexicon, list(make_samples(dialogs, tokenizer, lexicon, max_length=200))
+
+
+@pytest.mark.parametrize("kind", ["pege", "target"])
+def test_packed_losses_and_gradients_are_those_of_padded_batches(setting, tmp_path, kind):
+    trainer = make_trainer(setting, tmp_path, LossSettings(kind=kind))
+    trainer.positive_vad = torch.tensor([0.9, 0.5, 0.6])
+    batch = trainer.data_collator(setting[3])
+    found = {}
+    assert trainer.packs
+    for trainer.packs in (True, False):
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        found[trainer.packs] = loss.item(), {n: p.grad.clone() for n, p in trainer.model.named_parameters()}
+    assert found[True][0] == pytest.approx(found[False][0], rel=1e-6)
+    for name, gradient in found[False][1].items():
+        torch.testing.assert_close(found[True][1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_dialog_sees_nothing_of_the_one_before_it(setting):
+    model = setting[0]
+    assert use_packed_attention(model)
+    ids = torch.randint(5, 390, (3, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 11:] = 0
+    before = run_packed(model, input_ids=ids, attention_mask=mask)
+    other = ids.clone()
+    other[0] = 7
+    after = run_packed(model, input_ids=other, attention_mask=mask)
+    assert torch.equal(before[1:], after[1:])
+    assert not torch.equal(before[0], after[0])
+    assert before[1, 11:].abs().sum() == 0
+
+
+def test_no_token_of_padding_is_computed(setting, tmp_path, monkeypatch):
+    trainer = make_trainer(setting, tmp_path, LossSettings())
+    batch = trainer.data_collator(setting[3])
+    shapes = []
+    trainer.model.model.layers[0].mlp.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[:2]))
+    trainer.compute_loss(trainer.model, batch).backward()
+    n_tokens = sum(len(s["input_ids"]) for s in setting[3])
+    assert shapes == [(1, n_tokens)]
+    assert n_tokens < batch["input_ids"].numel()
+
+
+def test_rows_that_are_not_packed_and_models_with_a_window_go_on_as_they_were(setting):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    model = setting[0]
+    ids = torch.randint(5, 390, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0  # padding on the left, which a causal mask alone does not hide
+    before = run_to_head(model, input_ids=ids, attention_mask=mask)[0]
+    assert use_packed_attention(model)
+    assert torch.equal(run_to_head(model, input_ids=ids, attention_mask=mask)[0], before)
+    window = MistralForCausalLM(
+        MistralConfig(vocab_size=50, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+                      num_key_value_heads=1, sliding_window=4)
+    )  # fmt: skip
+    assert not use_packed_attention(window)
