@@ -199,6 +199,25 @@ def test_sql_in_every_field_is_a_value_like_any_other(store):
         assert connection.scalar(sa.select(tables.rater.c.excluded_why)) == attack
 
 
+def test_a_zero_character_reaches_no_database(store):
+    (rater,) = invite_raters(store, 1)
+    client, owner = enter(store, rater), client_of(store)
+    page, token = client.get("/rate").text, csrf(owner.get(f"/o/{Links(store).owner_token()}").text)
+    sent = []
+    sa.event.listen(store.engine, "before_cursor_execute", lambda *given: sent.append(repr(given[3])))
+    tried = [
+        client.post(f"{action(page)}/save", data={"csrf": csrf(page), "counter": "1", "a:guidance:0": "\0"}),
+        client.post("/language", data={"csrf": csrf(page), "language": "\0"}),
+        owner.post(f"/owner/raters/{rater.name}/exclude", data={"csrf": token, "why": "a\0b"}),
+        owner.post("/owner/raters/a%00b/exclude", data={"csrf": token, "why": "x"}),
+        owner.get("/owner/raters/a%00b"),
+        client.get("/r/a%00b"),
+    ]
+    assert [r.status_code for r in tried] == [422, 422, 422, 404, 404, 410]
+    assert sent
+    assert not [s for s in sent if "\\x00" in s]
+
+
 def test_a_long_body_is_refused_whatever_it_claims(store):
     (rater,) = invite_raters(store, 1)
     client = enter(store, rater)

@@ -84,7 +84,7 @@ def find_rater(store: Store, connection: Connection, name: str) -> Rater:
         InputError: none is called so.
     """
     query = sa.select(*_COLUMNS).where(rater.c.study_id == store.study_id, rater.c.name == name, rater.c.nonce != "")
-    row = connection.execute(query).first()
+    row = connection.execute(query).first() if name.isprintable() else None
     if row is None:
         raise InputError(f"no rater is called {name!r}", fix="pege study raters STUDY lists them")
     return Rater(*row)
