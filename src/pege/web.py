@@ -5,6 +5,7 @@ Nothing here knows of dialogs or ratings. Imports of the web extra stay inside f
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
@@ -166,6 +167,28 @@ def is_same_origin(connection: HTTPConnection) -> bool:
 
     origin = connection.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
+
+
+def browser_language(connection: HTTPConnection) -> str | None:
+    """The language that a browser wants most, where it is one of ours: ``en`` or ``zh``."""
+    first = connection.headers.get("accept-language", "").lower().split(",")[0]
+    return next((language for language in ("en", "zh") if first.startswith(language)), None)
+
+
+@functools.cache
+def page_words(file: Path, language: str) -> dict[str, str]:
+    """Pages' own words in a language: of a YAML mapping of languages."""
+    import yaml
+
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))[language]
+    return {str(k): str(v) for k, v in found.items()}
+
+
+def static_files(folder: Path) -> ASGIApp:
+    """Give the files of a folder, and those that all apps share (``assets/pages/shared``)."""
+    from starlette.staticfiles import StaticFiles
+
+    return StaticFiles(directory=folder, packages=[("pege", "assets/pages/shared")])
 
 
 def page_templates(folder: Path) -> Environment:

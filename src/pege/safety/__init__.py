@@ -4,7 +4,7 @@ No model library is imported. Recall first; docs/safety.md says what it misses. 
 """
 
 from pege.safety.check import Crisis, Judgement, check_crisis, check_dialog, check_phrases, judge
-from pege.safety.help import help_for, help_text
+from pege.safety.help import help_for, help_lines, help_text
 from pege.safety.phrases import KINDS, Kind
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "check_dialog",
     "check_phrases",
     "help_for",
+    "help_lines",
     "help_text",
     "judge",
 ]
