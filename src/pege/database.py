@@ -78,7 +78,7 @@ class Database:
         with contextlib.closing(self.engine.raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            is_busy = cursor.fetchone()[0]
+            is_busy = any(row[0] for row in cursor.fetchall())
         return not is_busy
 
     def close(self) -> None:
@@ -109,7 +109,9 @@ def _open_sqlite(url: URL) -> Engine:
         with contextlib.suppress(OSError):
             path.touch(mode=0o600)  # what people said is for the owner's eyes
     opened = _identity(path)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=20, max_overflow=20, hide_parameters=True)
+    engine = sa.create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=20, max_overflow=20, hide_parameters=True
+    )
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

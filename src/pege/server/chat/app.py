@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from pege.dialog import MAX_UTTERANCE_CHARS
+from pege.server.app import EventStream
 from pege.server.chat import pages
 from pege.server.chat.respond import keep, respond
 from pege.server.chat.site import (
@@ -26,13 +27,14 @@ from pege.server.chat.site import (
     write_settings,
 )
 from pege.server.chat.store import NoDialogError, Store
-from pege.server.chat.talk import MAX_UTTERANCE_CHARS, Talk, row_of
+from pege.server.chat.talk import Talk, row_of
 from pege.server.config import ServerConfig
 from pege.server.service import Service
 from pege.web import static_files
 
 _T = TypeVar("_T")
 MAX_FIELDS = 20
+_GRACE_S = 60.0  # beyond a response's own limit: for the database, and a client that reads slowly
 MAX_SEARCH_CHARS = 200
 _PAGE_OF_STATUS = {401: "no_key", 404: "no_page", 405: "no_page", 429: "slow_down", 503: "gone"}
 
@@ -45,7 +47,7 @@ def make_chat(service: Service, store: Store, config: ServerConfig) -> FastAPI:
         store: of kept dialogs.
         config: keys and limits.
     """
-    site = Site(key_hashes=config.key_hashes, per_minute=config.requests_per_minute, keep_days=store.keep_days)
+    site = Site(config, keep_days=store.keep_days)
     app = FastAPI(title="pege chat", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", static_files(pages.PAGES / "static"))
     _add_open_pages(app, site)
@@ -126,8 +128,9 @@ def _add_dialog_pages(app: FastAPI, site: Site, store: Store, config: ServerConf
 
     def chat(request: Request, visitor: Visitor, **values: Any) -> Response:
         kept = _listed(store, visitor, current=values["key"])
-        limits = {"max_chars": MAX_UTTERANCE_CHARS, "max_messages": config.max_messages}
-        response = site.page("chat", request, visitor, kept=kept, wanted="", blanks=pages.blanks(), **limits, **values)
+        limits: dict[str, Any] = {"max_chars": MAX_UTTERANCE_CHARS, "max_messages": config.max_messages}
+        script: dict[str, Any] = {"blanks": pages.blanks(), "all_words": json.dumps(pages.words(visitor.language))}
+        response = site.page("chat", request, visitor, kept=kept, wanted="", **limits, **script, **values)
         if kept:
             site.remember(request, response, visitor)
         return response
@@ -139,9 +142,7 @@ def _add_dialog_pages(app: FastAPI, site: Site, store: Store, config: ServerConf
     @app.get("/dialog/{key}")
     def show(request: Request, key: str, visitor: Visitor = who) -> Response:
         kept, said = _stored(lambda: store.load(visitor.secret, key))
-        return chat(
-            request, visitor, key=kept.key, version=kept.version, name=kept.name, said=pages.view_said(said)
-        )
+        return chat(request, visitor, key=kept.key, version=kept.version, name=kept.name, said=pages.view_said(said))
 
     @app.get("/dialogs")
     def find(request: Request, q: str = "", visitor: Visitor = who) -> Response:
@@ -179,7 +180,7 @@ def _add_talk(app: FastAPI, site: Site, service: Service, store: Store, config: 
         if len(talk.said) % 2 == 0:
             raise HTTPException(422)
         events = respond(talk, visitor.secret, service, store)
-        response = StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+        response = EventStream(events, limit_s=service.timeout_s + _GRACE_S)
         if talk.keep:
             site.remember(request, response, visitor)
         return response
@@ -262,4 +263,6 @@ def _after_change(
 
 def _download(name: str, rows: list[str]) -> Response:
     text = "".join(f"{row}\n" for row in rows)
-    return Response(text, media_type="application/jsonl", headers={"content-disposition": f'attachment; filename="{name}"'})
+    return Response(
+        text, media_type="application/jsonl", headers={"content-disposition": f'attachment; filename="{name}"'}
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -20,12 +20,12 @@ Event = tuple[str, dict[str, Any]]  # its name, what it says
 _FAILURES = {QueueFullError: "busy", TimeoutError: "slow", ModelFailedError: "failed"}
 
 
-async def respond(talk: Talk, secret: str, service: Service, store: Store) -> AsyncIterator[str]:
+async def respond(talk: Talk, secret: str, service: Service, store: Store) -> AsyncGenerator[str]:
     """Give the events of a response.
 
     ``kept`` {key, version, name}: all the page holds is on the disk now. ``unkept`` {why}: it is not (``gone``: the
     database failed; ``deleted``; ``many``), and the talk goes on. ``piece`` {text}. ``done`` {text, shown}: ``shown``
-    has an entry an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, or ``newer``: another window knows more.
+    has an entry an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, ``newer`` (another window knows more).
     """
     if talk.keep:
         talk, (name, values) = await keep(talk, secret, store)
@@ -43,7 +43,7 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store) -> As
     except tuple(_FAILURES) as e:
         yield _event("failed", why=_FAILURES[type(e)])
         return
-    assert done is not None  # noqa: S101 - a stream ends with it
+    assert done is not None  # a stream ends with it
     talk = talk.answered(done.text, kind=done.kind, is_fixed=done.is_fixed, extras=done.extras)
     if talk.keep:
         talk, (name, values) = await keep(talk, secret, store)
@@ -69,5 +69,5 @@ async def keep(talk: Talk, secret: str, store: Store) -> tuple[Talk, Event]:
     return talk.model_copy(update={"key": kept.key, "version": kept.version}), ("kept", values)
 
 
-def _event(name: str, **values: Any) -> str:
+def _event(name: str, /, **values: Any) -> str:
     return f"event: {name}\ndata: {json.dumps(values)}\n\n"

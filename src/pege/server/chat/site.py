@@ -15,6 +15,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from pege.server.chat import pages
 from pege.server.chat.store import DAY_S
+from pege.server.config import ServerConfig
 from pege.web import RateLimit, browser_language, client_address, is_same_origin
 
 PERSON_COOKIE, SETTINGS_COOKIE, KEY_COOKIE = "pege_person", "pege_settings", "pege_key"
@@ -55,16 +56,16 @@ class Site:
     """Sign-in, limits, cookies and rendering of the web chat.
 
     Args:
-        key_hashes: sha256 of each API key; with any, a page is given to those only who signed in with a key.
-        per_minute: requests of one key, or of one address where there are no keys.
+        config: with API keys, a page is given to those only who signed in with one; and how many requests a minute are
+            taken of one key, or of one address where there are no keys.
         keep_days: for so long a browser keeps its secret after a visit with kept dialogs.
     """
 
-    def __init__(self, *, key_hashes: tuple[str, ...], per_minute: int, keep_days: float) -> None:
-        self.key_hashes, self.keep_days = key_hashes, keep_days
+    def __init__(self, config: ServerConfig, *, keep_days: float) -> None:
+        self._config, self.key_hashes, self.keep_days = config, config.key_hashes, keep_days
         # Made anew at each start: who is signed in signs in again then. Kept dialogs do not hang on it.
         self._signer = URLSafeTimedSerializer(secrets.token_urlsafe(_SECRET_BYTES), salt="pege sign-in")
-        self._limit, self._failed = RateLimit(per_minute), RateLimit(FAILED_KEYS_PER_MINUTE)
+        self._limit, self._failed = RateLimit(config.requests_per_minute), RateLimit(FAILED_KEYS_PER_MINUTE)
 
     def anybody(self, request: Request) -> Visitor:
         """The visitor of a page that is open to all."""
@@ -81,11 +82,10 @@ class Site:
         return visitor_of(request)
 
     def sign_in(self, request: Request, response: Response, key: str) -> bool:
-        """Sign a browser in with an API key; whether the key is one of ours. Too many wrong ones are answered with 429."""
-        address = client_address(request)
-        given = hashlib.sha256(key.strip().encode()).hexdigest()
-        if not any([hmac.compare_digest(given, known) for known in self.key_hashes]):  # all are compared: no timing
-            if not self._failed.allows(address):
+        """Sign a browser in with an API key; whether it is one of ours. Too many wrong ones are answered with 429."""
+        given = self._config.key_of(f"Bearer {key}")
+        if given is None:
+            if not self._failed.allows(client_address(request)):
                 raise HTTPException(429)
             return False
         self.set_cookie(request, response, KEY_COOKIE, self._signer.dumps(given), days=SIGN_IN_DAYS)
@@ -94,13 +94,17 @@ class Site:
     def check_form(self, request: Request, who: Visitor, form: Mapping[str, str] | None = None) -> None:
         """Refuse what is not sent by a page of ours for this visitor."""
         token = (form or {}).get("csrf", "") or request.headers.get("x-csrf-token", "")
-        if who.is_new or not is_same_origin(request) or not hmac.compare_digest(token.encode(), who.form_token.encode()):
+        if (
+            who.is_new
+            or not is_same_origin(request)
+            or not hmac.compare_digest(token.encode(), who.form_token.encode())
+        ):
             raise HTTPException(403)
 
     def set_cookie(
         self, request: Request, response: Response, name: str, value: str, *, days: float | None = None
     ) -> None:
-        """Set a cookie that no script can read and other sites' forms do not send; without days until the browser ends."""
+        """Set a cookie that no script can read and no other site's form sends; without days until the browser ends."""
         response.set_cookie(
             name, value, max_age=None if days is None else int(days * DAY_S), httponly=True, samesite="lax",
             secure=request.url.scheme == "https",
@@ -112,9 +116,16 @@ class Site:
 
     def page(self, page: str, request: Request, who: Visitor, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page for a visitor."""
-        shown = {"theme": who.theme, "is_hidden": who.is_hidden, "csrf": who.form_token, "can_leave": bool(self.key_hashes)}
+        shown = {
+            "theme": who.theme,
+            "is_hidden": who.is_hidden,
+            "csrf": who.form_token,
+            "can_leave": bool(self.key_hashes),
+        }
         text = pages.render(page, who.language, **shown, path=request.url.path, **values)
-        response = HTMLResponse(text, status, headers={"vary": "accept-language, cookie", "content-language": who.language})
+        response = HTMLResponse(
+            text, status, headers={"vary": "accept-language, cookie", "content-language": who.language}
+        )
         if who.is_new:
             self.set_cookie(request, response, PERSON_COOKIE, who.secret)
         return response
@@ -148,7 +159,7 @@ def visitor_of(request: Request) -> Visitor:
 def read_settings(text: str) -> tuple[str | None, Theme, bool]:
     """Read the cookie of settings: language (None: the browser's), theme, whether the trajectory is hidden."""
     parts = text.split(".")
-    theme: Theme = next((t for t in ("light", "dark") if t in parts), "auto")  # type: ignore[assignment, misc]
+    theme: Theme = next((t for t in ("light", "dark") if t in parts), "auto")
     return next((la for la in ("en", "zh") if la in parts), None), theme, "hidden" in parts
 
 

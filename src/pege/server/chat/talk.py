@@ -28,11 +28,11 @@ class Shown(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    valence: float | None = Field(None, ge=0, le=1)
+    valence: float | None = Field(default=None, ge=0, le=1)
     emotion: Emotion | None = None
     kind: Literal["", "crisis", "refused", "stopped"] = ""
     stage: Stage | None = None
-    weight: float | None = Field(None, ge=-1, le=1)
+    weight: float | None = Field(default=None, ge=-1, le=1)
 
 
 class Said(BaseModel):
@@ -61,8 +61,8 @@ class Talk(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     said: tuple[Said, ...] = Field(min_length=1)
-    key: str | None = Field(None, max_length=32)
-    version: int = Field(0, ge=0, lt=2**31)
+    key: str | None = Field(default=None, max_length=32)
+    version: int = Field(default=0, ge=0, lt=2**31)
     keep: bool = False
 
     @property
@@ -105,12 +105,8 @@ def name_of(said: tuple[Said, ...]) -> str:
 
 def row_of(key: str, name: str, said: tuple[Said, ...]) -> Dialog:
     """A kept dialog as the row that `pege corpus build` reads."""
-    return Dialog(
-        id=key, source="web-chat", messages=_utterances(said), emotion=said[0].shown.emotion, name=name
-    )  # type: ignore[call-arg]  # further fields are kept
+    return Dialog(id=key, source="web-chat", messages=_utterances(said), emotion=said[0].shown.emotion, name=name)  # type: ignore[call-arg]  # further fields are kept
 
 
 def _utterances(said: tuple[Said, ...]) -> tuple[Utterance, ...]:
-    return tuple(
-        Utterance(role="assistant" if k % 2 else "user", content=s.content) for k, s in enumerate(said)
-    )
+    return tuple(Utterance(role="assistant" if k % 2 else "user", content=s.content) for k, s in enumerate(said))

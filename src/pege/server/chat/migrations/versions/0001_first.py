@@ -28,8 +28,6 @@ def upgrade() -> None:
         sa.Column("place", sa.Integer(), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("shown", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["dialog_id"], ["dialog.id"], name=op.f("fk_utterance_dialog_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["dialog_id"], ["dialog.id"], name=op.f("fk_utterance_dialog_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dialog_id", "place", name=op.f("pk_utterance")),
     )
