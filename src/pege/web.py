@@ -160,7 +160,8 @@ class RateLimit:
         import math
         import time
 
-        return max(1, math.ceil(self._limiter.get_window_stats(self._rate, key).reset_time - time.time()))
+        reset_time: float = self._limiter.get_window_stats(self._rate, key).reset_time
+        return max(1, math.ceil(reset_time - time.time()))
 
 
 def client_address(connection: HTTPConnection) -> str:

@@ -6,9 +6,12 @@ import hashlib
 import json
 import re
 import sqlite3
+import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import yaml
 from chat_served import BASE, CRISES, HOSTILE, Says, app_of, database_of, form_token
 from starlette.testclient import TestClient
@@ -63,8 +66,6 @@ def contents(store, person, key):
 def on_disk(store):
     """All bytes of the database's files."""
     folder = store.engine.url.database.removesuffix("chat.db")
-    from pathlib import Path
-
     return b"".join(p.read_bytes() for p in Path(folder).glob("chat.db*"))
 
 
@@ -111,18 +112,13 @@ def test_a_crisis_is_answered_by_fixed_text_and_guidance_stays_off(store, langua
     events = person.say(CRISES[language], keep=True)
     done = events[-1][1]
     assert done["text"] == help_text(language)
-    assert done["shown"][-1] == {"kind": "crisis", "stage": "off"} | (
-        {"valence": done["shown"][-1]["valence"]} if "valence" in done["shown"][-1] else {}
-    )
+    assert (done["shown"][-1]["kind"], done["shown"][-1]["stage"]) == ("crisis", "off")
     assert agent.asked == []  # no model saw it
-    key, version = [found for name, found in events if name == "kept"][-1].values().__iter__(), None
     kept = [found for name, found in events if name == "kept"][-1]
     later = person.say(CRISES[language], done["text"], "ok", keep=True, key=kept["key"], version=kept["version"])
     assert later[-1][1]["shown"][-1]["stage"] == "off"
     page = person.client.get(f"/dialog/{kept['key']}").text
     assert 'class="line agent crisis"' in page
-    assert key is not None
-    assert version is None
 
 
 def test_another_person_cannot_read_change_export_or_delete_a_dialog(store):
@@ -210,8 +206,6 @@ def test_dialogs_are_found_by_all_words_in_any_case_also_with_wildcards(store):
 
 
 def test_what_is_exported_is_read_and_built_by_the_corpus(store, tmp_path):
-    from pege.corpus.build import build_corpus  # noqa: F401 - the command below uses it
-
     person = Person(app_of(Says("I am so sorry, that is hard. What happened then?"), store))
     kept = person.say("I lost my job and I am very sad today.", keep=True)[0][1]
     person.say("我今天很难过，工作没了。", keep=True)
@@ -250,7 +244,7 @@ def test_what_an_edit_cuts_is_gone_from_the_files(store):
     kept = [f for n, f in person.say("words to be cut", keep=True) if n == "kept"][-1]
     person.say("other words", keep=True, key=kept["key"], version=kept["version"])
     assert contents(store, person, kept["key"]) == ["other words", "Fine."]
-    assert b"words to be cut" not in on_disk(store).replace(b"words to be cut", b"", 1)  # the name, until it is renamed
+    assert b"words to be cut" not in on_disk(store)  # neither in the name, which was taken from it
 
 
 def test_an_older_window_never_wins(store):
@@ -359,18 +353,16 @@ def test_on_a_full_disk_the_chat_goes_on_says_so_and_loses_nothing(store):
     with store.engine.connect() as connection:
         used = connection.exec_driver_sql("PRAGMA page_count").scalar()
     store.engine.dispose()
-    from sqlalchemy import event
-
     def fill(connection, record):
         connection.execute(f"PRAGMA max_page_count={used}")
 
-    event.listen(store.engine, "connect", fill)
+    sa.event.listen(store.engine, "connect", fill)
     long = "x" * 20_000
     events = person.say("hello", "I am here.", long, keep=True, key=kept["key"], version=kept["version"])
     assert [f for n, f in events if n == "unkept"][0] == {"why": "gone"}
     assert events[-1][1]["text"] == "I am here."
     assert contents(store, person, kept["key"]) == ["hello", "I am here."]
-    event.remove(store.engine, "connect", fill)
+    sa.event.remove(store.engine, "connect", fill)
     store.engine.dispose()
     events = person.say("hello", "I am here.", long, keep=True, key=kept["key"], version=kept["version"])
     assert contents(store, person, kept["key"]) == ["hello", "I am here.", long, "I am here."]
@@ -380,10 +372,8 @@ def test_dialogs_that_were_not_changed_for_long_are_deleted(tmp_path, monkeypatc
     store = Store(database_of(tmp_path), keep_days=10)
     secret = "s" * 43
     store.save(secret, [Said(content="old words")])
-    import pege.server.chat.store as module
-
-    later = module.time.time() + 11 * 86_400
-    monkeypatch.setattr(module.time, "time", lambda: later)
+    later = time.time() + 11 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
     assert store.find(secret) == []
     assert b"old words" not in on_disk(store)
     store.close()

@@ -75,7 +75,7 @@ class LocalAgent(ModelAgent):
         from transformers import TextIteratorStreamer
 
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        prompts, stop_ids = self._prompts([context])
+        prompts, stop_ids = self.prompts([context])
         input_ids, mask, _ = join(None, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         left_off = threading.Event()
@@ -83,7 +83,7 @@ class LocalAgent(ModelAgent):
 
         def work() -> None:
             try:
-                more = {"stopping_criteria": [_stopper(left_off)], **self._processors([context])}
+                more = {"stopping_criteria": [_stopper(left_off)], **self.processors([context])}
                 self._sample(inputs, stop_ids, seed, streamer=streamer, **more)
             except BaseException as e:  # raised again below, in the caller's thread
                 failures.append(e)
@@ -100,19 +100,19 @@ class LocalAgent(ModelAgent):
             raise failures[0]
 
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
-        prompts, stop_ids = self._prompts(contexts)
+        prompts, stop_ids = self.prompts(contexts)
         kept = self._kept if keep_cache else None
         input_ids, mask, cache = join(kept, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         cache = new_cache(self.model) if cache is None else cache
-        out = self._sample(inputs, stop_ids, seed, cache=cache, **self._processors(contexts))
+        out = self._sample(inputs, stop_ids, seed, cache=cache, **self.processors(contexts))
         if keep_cache:
             self._kept = keep(out.cache, out.sequences, mask, stop_ids)
         ids = out.sequences[:, input_ids.shape[1] :]  # (B, new)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [tidy(t) for t in texts]
 
-    def _prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
+    def prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
         """Token ids of each context with the header of what follows, and the tokens that end an utterance."""
         encoded = [
             encode_dialog(

@@ -86,8 +86,7 @@ class Store(Database):
             row_id = _new(connection, secret, said, now) if key is None else _renewed(
                 connection, secret, key, version, now
             )  # fmt: skip
-            rows = [(s.content, s.shown.model_dump(mode="json", exclude_defaults=True)) for s in said]
-            is_cut = _write(connection, row_id, rows)
+            is_cut = _write(connection, row_id, said)
             kept = Kept(*connection.execute(sa.select(*_KEPT).where(dialog.c.id == row_id)).one())
         if is_cut:
             self._scrub()
@@ -137,9 +136,15 @@ class Store(Database):
                 raise NoDialogError(key)
 
     def delete(self, secret: str, key: str | None = None) -> int:
-        """Delete a dialog for good, or all of the person's; how many there were."""
-        mine = [dialog.c.person == _person(secret)] if key is None else _is(secret, key)
-        return self._delete(*mine)
+        """Delete a dialog for good, or all of the person's; how many there were.
+
+        Raises:
+            NoDialogError: none has this key.
+        """
+        n = self._delete(*([dialog.c.person == _person(secret)] if key is None else _is(secret, key)))
+        if key is not None and not n:
+            raise NoDialogError(key)
+        return n
 
     def _delete(self, *which: sa.ColumnElement[bool]) -> int:
         with self.writing() as connection:
@@ -173,7 +178,7 @@ def _new(connection: Connection, secret: str, said: Sequence[Said], now: float) 
     if (connection.scalar(sa.select(sa.func.count()).select_from(dialog).where(mine)) or 0) >= MAX_DIALOGS:
         raise TooManyError
     values = {
-        "key": secrets.token_urlsafe(16), "person": _person(secret), "name": name_of(tuple(said)), "version": 1,
+        "key": secrets.token_urlsafe(16), "person": _person(secret), "name": name_of(said[0].content), "version": 1,
         "created_at": now, "changed_at": now,
     }  # fmt: skip
     return int(connection.execute(sa.insert(dialog).values(**values)).inserted_primary_key[0])  # type: ignore[index]
@@ -188,19 +193,21 @@ def _renewed(connection: Connection, secret: str, key: str, version: int, now: f
     return int(row_id)
 
 
-def _write(connection: Connection, row_id: int, rows: list[tuple[str, dict[str, object]]]) -> bool:
+def _write(connection: Connection, row_id: int, said: Sequence[Said]) -> bool:
     """Write the utterances that changed; whether text of others was deleted for it."""
+    rows = [(s.content, s.shown.model_dump(mode="json", exclude_defaults=True)) for s in said]
     mine = utterance.c.dialog_id == row_id
     query = sa.select(utterance.c.content, utterance.c.shown).where(mine).order_by(utterance.c.place)
     there = [(content, shown) for content, shown in connection.execute(query)]
     same = next((k for k, (a, b) in enumerate(zip(there, rows, strict=False)) if a != b), min(len(there), len(rows)))
     if same < len(there):
         connection.execute(sa.delete(utterance).where(mine, utterance.c.place >= same))
-    new = [
-        {"dialog_id": row_id, "place": k, "content": rows[k][0], "shown": rows[k][1]} for k in range(same, len(rows))
-    ]
+    new = [{"dialog_id": row_id, "place": k, "content": rows[k][0], "shown": rows[k][1]} for k in range(same, len(rows))]
     if new:
         connection.execute(sa.insert(utterance), new)
+    if there:  # a name that was taken from the first utterance goes with it
+        was = sa.and_(dialog.c.id == row_id, dialog.c.name == name_of(there[0][0]))
+        connection.execute(sa.update(dialog).where(was).values(name=name_of(rows[0][0])))
     return [content for content, _ in there] != [content for content, _ in rows[: len(there)]]
 
 

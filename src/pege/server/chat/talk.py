@@ -97,9 +97,9 @@ class Talk(BaseModel):
         return self.model_copy(update={"said": tuple(said)})
 
 
-def name_of(said: tuple[Said, ...]) -> str:
-    """The name of a dialog that nobody has named: how it begins."""
-    text = " ".join(said[0].content.split())
+def name_of(first: str) -> str:
+    """The name of a dialog that nobody has named: how its first utterance begins."""
+    text = " ".join(first.split())
     return text if len(text) <= _AUTO_NAME_CHARS else text[: _AUTO_NAME_CHARS - 1].rstrip() + "…"
 
 
