@@ -25,7 +25,7 @@ from pege.server.chat.store import Store
 from pege.server.config import ServerConfig
 
 BASE = "http://127.0.0.1:8000"
-HOSTILE = '<img src=x onerror=alert(1)><script>alert(1)</script>"\'></p>{{ 7 * 7 }} javascript:alert(1)'
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>\"'></p>{{ 7 * 7 }} javascript:alert(1)"
 CRISES = {"en": "I want to kill myself tonight", "zh": "我不想活了，想自杀"}
 
 

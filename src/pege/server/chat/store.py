@@ -202,7 +202,9 @@ def _write(connection: Connection, row_id: int, said: Sequence[Said]) -> bool:
     same = next((k for k, (a, b) in enumerate(zip(there, rows, strict=False)) if a != b), min(len(there), len(rows)))
     if same < len(there):
         connection.execute(sa.delete(utterance).where(mine, utterance.c.place >= same))
-    new = [{"dialog_id": row_id, "place": k, "content": rows[k][0], "shown": rows[k][1]} for k in range(same, len(rows))]
+    new = [
+        {"dialog_id": row_id, "place": k, "content": rows[k][0], "shown": rows[k][1]} for k in range(same, len(rows))
+    ]
     if new:
         connection.execute(sa.insert(utterance), new)
     if there:  # a name that was taken from the first utterance goes with it
