@@ -39,7 +39,7 @@ def open_page(browser):
     def opened(**how):
         contexts.append(browser.new_context(**{"locale": "en-US", **DESKTOP, **how}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # a loaded machine is slow
         page.on("pageerror", lambda e: complaints.append(str(e)))
         page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
         return page
@@ -64,6 +64,15 @@ def say(page, text, *, wait=True):
         page.wait_for_selector(READY)
 
 
+def until(page, claim):
+    """Wait for a claim about the page; Playwright's own waiting would evaluate text, which the pages forbid."""
+    for _ in range(400):
+        if page.evaluate(claim):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(claim)
+
+
 def texts(page):
     return page.locator("#talk .text").all_inner_texts()
 
@@ -74,7 +83,7 @@ def test_a_response_streams_stops_and_is_drawn_again(store, open_page):
     with served(agent, store) as base:
         page.goto(base)
         say(page, "I am sad.", wait=False)
-        page.wait_for_function("document.querySelectorAll('#talk .text')[1]?.textContent.includes('two')")
+        until(page, "document.querySelectorAll('#talk .text')[1]?.textContent.includes('two')")
         assert not page.locator("#send").is_visible()
         page.keyboard.press("Escape")
         page.wait_for_selector(READY)
@@ -108,7 +117,7 @@ def test_editing_an_utterance_cuts_what_follows(store, open_page):
         page.fill(".edit textarea", "uno")
         page.get_by_role("button", name="Send again").click()
         page.wait_for_selector(READY)
-        page.wait_for_function("document.querySelectorAll('#talk .text').length === 2")
+        until(page, "document.querySelectorAll('#talk .text').length === 2")
         assert texts(page) == ["uno", "Third."]
         assert agent.asked[-1] == ["uno"]
 
@@ -160,17 +169,17 @@ def test_a_dialog_is_named_found_downloaded_and_deleted(store, open_page):
         page.get_by_role("button", name="Rename").click()
         page.get_by_role("link", name="Work & <b>worry</b>", exact=True).wait_for()
         page.fill("#q", "SEA")
-        page.wait_for_function("document.querySelectorAll('.kept li').length === 1")
+        until(page, "document.querySelectorAll('.kept li').length === 1")
         assert "about the sea" in page.locator(".kept").inner_text()
         with page.expect_download() as download:
             page.get_by_role("link", name="Download all").click()
         assert download.value.suggested_filename == "dialogs.jsonl"
         page.fill("#q", "")
-        page.wait_for_function("document.querySelectorAll('.kept li').length === 2")
+        until(page, "document.querySelectorAll('.kept li').length === 2")
         page.locator(".kept li.current summary").click()
         page.locator(".kept li.current").get_by_role("button", name=re.compile("^Delete")).click()
         page.wait_for_url(re.compile(r"/$"))
-        page.wait_for_function("document.querySelectorAll('.kept li').length === 1")
+        until(page, "document.querySelectorAll('.kept li').length === 1")
         assert texts(page) == []
 
 
@@ -237,7 +246,7 @@ def test_all_of_a_talk_goes_by_keyboard_alone(store, open_page):
         assert texts(page)[0] == "I am worried.\nVery."
         reach("[data-again]", "Shift+Tab")
         press("Enter")
-        page.wait_for_function("document.querySelectorAll('#talk .text')[1]?.textContent === 'Another one.'")
+        until(page, "document.querySelectorAll('#talk .text')[1]?.textContent === 'Another one.'")
         page.wait_for_selector(READY)
         reach("[data-edit]", "Shift+Tab")
         press("Enter")
