@@ -204,6 +204,20 @@ def test_a_crisis_gets_the_fixed_text_in_a_box_of_its_own_and_no_word_of_a_model
         assert agent.asked == []
 
 
+def test_after_a_crisis_a_model_that_can_support_answers_and_guidance_stays_off(store, open_page):
+    agent = Says("I am with you.")
+    agent.can_support = True
+    page = open_page()
+    with served(agent, store) as base:
+        page.goto(base)
+        say(page, CRISES["en"])
+        say(page, "Thank you, I called them.")
+        assert texts(page)[-1] == "I am with you."
+        assert page.locator("#talk .crisis").count() == 1
+        assert "Guidance is off" in page.locator("#stage").inner_text()
+        assert not page.locator("#meter").is_visible()
+
+
 def test_hostile_text_runs_nothing_on_either_side_nor_in_names(store, open_page):
     page, alerts = open_page(), []
     page.on("dialog", lambda d: (alerts.append(d.message), d.dismiss()))
