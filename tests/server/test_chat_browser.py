@@ -78,7 +78,7 @@ def texts(page):
 
 
 def test_a_response_streams_stops_and_is_drawn_again(store, open_page):
-    agent = Says("One two three four five six seven eight nine ten.", "Short answer.", wait_s=0.3)
+    agent = Says("One two. Three four. Five six. Seven eight. Nine ten.", "Short answer.", wait_s=0.4)
     page = open_page()
     with served(agent, store) as base:
         page.goto(base)
@@ -132,10 +132,10 @@ def test_only_a_kept_dialog_comes_back_after_a_reload_and_after_closing(store, o
         say(page, "begun before")
         page.locator("label.switch").click()
         page.wait_for_url("**/dialog/*")
-        say(page, "to be kept")
+        say(page, "the second part")
         address = page.url
         page.reload()
-        assert texts(page) == ["begun before", "I am here.", "to be kept", "I am here."]
+        assert texts(page) == ["begun before", "I am here.", "the second part", "I am here."]
         assert page.locator("#keep").is_checked()
         assert page.locator("#plot svg circle").count() >= 1  # the trajectory too
         again = page.context.new_page()
@@ -160,7 +160,7 @@ def test_a_dialog_is_named_found_downloaded_and_deleted(store, open_page):
     page.on("dialog", lambda d: d.accept())
     with served(Says("I see."), store) as base:
         page.goto(base)
-        for text in ("about the sea", "about a job"):
+        for text in ("an evening at home", "about a job"):
             page.goto(base)
             page.locator("label.switch").click()
             say(page, text)
@@ -168,9 +168,9 @@ def test_a_dialog_is_named_found_downloaded_and_deleted(store, open_page):
         page.locator(".kept input:visible").fill("Work & <b>worry</b>")
         page.get_by_role("button", name="Rename").click()
         page.get_by_role("link", name="Work & <b>worry</b>", exact=True).wait_for()
-        page.fill("#q", "SEA")
+        page.fill("#q", "EVENING")
         until(page, "document.querySelectorAll('.kept li').length === 1")
-        assert "about the sea" in page.locator(".kept").inner_text()
+        assert "an evening at home" in page.locator(".kept").inner_text()
         with page.expect_download() as download:
             page.get_by_role("link", name="Download all").click()
         assert download.value.suggested_filename == "dialogs.jsonl"
@@ -210,8 +210,8 @@ def test_after_a_crisis_a_model_that_can_support_answers_and_guidance_stays_off(
     page = open_page()
     with served(agent, store) as base:
         page.goto(base)
-        say(page, CRISES["en"])
-        say(page, "Thank you, I called them.")
+        say(page, "I feel so empty, nothing matters any more.")  # a hit, and not so sure that the dialog is locked
+        say(page, "I feel a bit better now.")
         assert texts(page)[-1] == "I am with you."
         assert page.locator("#talk .crisis").count() == 1
         assert "Guidance is off" in page.locator("#stage").inner_text()
