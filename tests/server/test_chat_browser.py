@@ -212,7 +212,7 @@ def test_after_a_crisis_a_model_that_can_support_answers_and_guidance_stays_off(
         page.goto(base)
         say(page, "I feel so empty, nothing matters any more.")  # a hit, and not so sure that the dialog is locked
         say(page, "I feel a bit better now.")
-        assert texts(page)[-1] == "I am with you."
+        assert texts(page)[-1].startswith("I am with you.")
         assert page.locator("#talk .crisis").count() == 1
         assert "Guidance is off" in page.locator("#stage").inner_text()
         assert not page.locator("#meter").is_visible()
