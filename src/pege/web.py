@@ -5,6 +5,7 @@ Nothing here knows of dialogs or ratings. Imports of the web extra stay inside f
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
@@ -154,6 +155,14 @@ class RateLimit:
         """Count one request of a key; whether it is within the limit."""
         return bool(self._limiter.hit(self._rate, key))
 
+    def retry_s(self, key: str) -> int:
+        """Seconds after which a request of a key goes through again, at least 1, for ``Retry-After``."""
+        import math
+        import time
+
+        reset_time: float = self._limiter.get_window_stats(self._rate, key).reset_time
+        return max(1, math.ceil(reset_time - time.time()))
+
 
 def client_address(connection: HTTPConnection) -> str:
     """Address that a request or a WebSocket comes from; behind a proxy, what uvicorn takes from its headers."""
@@ -185,6 +194,28 @@ def _origin(url: str) -> tuple[str, str | None, int | None] | None:
         return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return None
+
+
+def browser_language(connection: HTTPConnection) -> str | None:
+    """The language that a browser wants most, where it is one of ours: ``en`` or ``zh``."""
+    first = connection.headers.get("accept-language", "").lower().split(",")[0]
+    return next((language for language in ("en", "zh") if first.startswith(language)), None)
+
+
+@functools.cache
+def page_words(file: Path, language: str) -> dict[str, str]:
+    """Pages' own words in a language: of a YAML mapping of languages."""
+    import yaml
+
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))[language]
+    return {str(k): str(v) for k, v in found.items()}
+
+
+def static_files(folder: Path) -> ASGIApp:
+    """Give the files of a folder, and those that all apps share (``assets/pages/shared``)."""
+    from starlette.staticfiles import StaticFiles
+
+    return StaticFiles(directory=folder, packages=[("pege", "assets/pages/shared")])
 
 
 def page_templates(folder: Path) -> Environment:

@@ -10,11 +10,12 @@ from collections import Counter
 import httpx
 import pytest
 import sqlalchemy as sa
-from servers import postgres_cluster, served, why_no_postgres
+from servers import served
 
 from pege.study import tables
 from pege.study.raters import Links, invite_raters
 from pege.study.store import Store
+from postgres import postgres_cluster, why_no_postgres
 
 N_RATERS, N_ITEMS, N_KILLS = 50, 2, 2
 

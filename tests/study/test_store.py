@@ -6,13 +6,13 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from servers import postgres_cluster, why_no_postgres
 
 from pege.errors import InputError
 from pege.study.raters import delete_rater, invite_raters
 from pege.study.rating import StaleAnswerError, current_assignment, load_assignment, save_answers
-from pege.study.store import Store, open_engine
+from pege.study.store import Store
 from pege.study.tables import metadata
+from postgres import postgres_cluster, why_no_postgres
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(make_store):
@@ -66,10 +66,6 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(make_stud
         Store(make_study(), "postgresql://me:s3cret@127.0.0.1:1/none")
     assert "cannot be opened" in str(caught.value)
     assert "s3cret" not in str(caught.value)
-
-
-def test_postgres_urls_take_our_driver():
-    assert open_engine("postgresql://me@h/d").url.drivername == "postgresql+psycopg"
 
 
 @pytest.mark.skipif(why_no_postgres() is not None, reason=str(why_no_postgres()))

@@ -2,42 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from pege.agent import GuardedAgent, load_agent
 from pege.errors import InputError
+from pege.server.chat.config import ChatConfig
 from pege.server.config import ServerConfig
+from pege.web import run_app
+
+if TYPE_CHECKING:
+    from pege.server.chat.store import Store
 
 
-def serve(run: str, /, *, config: Annotated[ServerConfig | None, Parameter(name="*")] = None) -> None:
-    """Serve a run, `base`, a model of the hub, or a proxy to an endpoint, as an OpenAI-compatible API.
+def serve(
+    run: str,
+    /,
+    *,
+    config: Annotated[ServerConfig | None, Parameter(name="*")] = None,
+    chat: Annotated[ChatConfig | None, Parameter(name="*")] = None,
+) -> None:
+    """Serve a run, `base`, a model of the hub, or a proxy to an endpoint, as an OpenAI-compatible API and a web chat.
 
     Args:
         run: whom to serve; http://HOST:PORT/v1#MODEL is a proxy with the same safety path.
         config: address, limits, keys.
+        chat: the web chat, and what people keep of it.
     """
-    config = config or ServerConfig()
+    config, chat = config or ServerConfig(), chat or ChatConfig()
     config.check_bind()
     try:
-        import uvicorn
-
-        from pege.server.app import make_app
+        from pege.server.app import make_app, make_service
     except ImportError as e:
         raise InputError(f"the server needs {e.name}", fix="pip install 'pege[web]'") from e
+    from pege.agent.guard import load_guard
+    from pege.agent.output_filter import refuse_response
     from pege.emotion import load_emotion_classifier
     from pege.safety import check_crisis
+    from pege.server.logs import log_as_json
+    from pege.server.messages import vad_of
 
+    store = _open_store(chat) if chat.chat else None
     check_crisis("")  # a classifier that cannot be loaded is told now, not at the first request
-    agent = GuardedAgent(load_agent(run), alert=config.alert)
+    if config.json_logs:
+        log_as_json()
+    api_key = os.environ.get("OPENAI_API_KEY")
+    guards = [load_guard(spec, api_key=api_key) for spec in config.guards]
+    agent = GuardedAgent(load_agent(run, api_key=api_key), guards=guards, alert=config.alert)
     classifier = load_emotion_classifier()
-    app = make_app(agent, config, emotions=classifier.emotions)
-    uvicorn.run(
+    refuse_response("hello")  # read now what the first response would wait for
+    vad_of(["hello", "你好"])
+    service = make_service(agent, config, emotions=classifier.emotions)
+    app = make_app(service, config)
+    if store:
+        from pege.server.chat.app import make_chat
+
+        app.mount("/", make_chat(service, store, config))  # last: what the API has not is the chat's
+    run_app(
         app,
         host=config.host,
         port=config.port,
-        access_log=False,
-        log_level="warning",
+        on_start=lambda: print(f"http://{config.host}:{config.port}/v1", flush=True),
         timeout_graceful_shutdown=int(config.timeout_s),
+        limit_concurrency=1_000,
+        log_config=None,
     )
+
+
+def _open_store(chat: ChatConfig) -> Store:
+    from pege.server.chat.store import Store
+    from pege.web import need_web
+
+    need_web("the web chat")
+    folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "pege"
+    url = chat.database or os.environ.get("PEGE_CHAT_DATABASE") or f"sqlite:///{folder / 'chat.db'}"
+    return Store(url, keep_days=chat.keep_days)

@@ -17,6 +17,12 @@ def help_text(language: str) -> str:
     return text.format(lines=lines)
 
 
+def help_lines() -> list[dict[str, Any]]:
+    """Give the help lines: ``country``, ``name``, ``contact``, ``source``, ``checked`` (a date or None)."""
+    lines: list[dict[str, Any]] = _data()["lines"]
+    return lines
+
+
 def help_for(text: str) -> str:
     """Give the fixed answer in the language of a text."""
     return help_text(guess_language(text))

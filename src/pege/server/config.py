@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import subprocess
 import threading
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pege.errors import InputError
+from pege.web import LOCALHOST, is_loopback
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+log = logging.getLogger(__name__)
+_ALERT_S = 10.0
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -22,27 +26,35 @@ class ServerConfig(BaseModel):
     Attributes:
         host: address to bind; without keys only a loopback address.
         port: of TCP.
-        max_batch: dialogs that the local model answers at once.
+        max_batch: responses that the local model generates at once; with an endpoint, requests at once.
         max_queue: requests that wait; one more is refused with 429.
         timeout_s: from the arrival of a request to the end of its answer.
         max_body_bytes: of a request.
         max_messages: of a request.
+        max_tokens: of a response, whatever a request wants.
         key_hashes: sha256 of each API key, 64 hex digits.
+        alert_url: an https address that is sent kind and time of each hit, as JSON, and no text.
+        guards: guard models beside our check (Qwen3Guard, Llama Guard): http://HOST:PORT/v1#MODEL, a folder, a name.
+        json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
         requests_per_minute: of each key, or of all where there are no keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    host: str = "127.0.0.1"
+    host: str = LOCALHOST
     port: int = Field(default=8000, ge=0, le=65_535)
     max_batch: int = Field(default=8, ge=1, le=256)
     max_queue: int = Field(default=64, ge=1, le=10_000)
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
     max_messages: int = Field(default=200, ge=1, le=10_000)
+    max_tokens: int = Field(default=512, ge=1, le=100_000)
     key_hashes: tuple[_Hash, ...] = ()
     alert_command: tuple[str, ...] = ()
+    alert_url: Annotated[str, Field(pattern=r"^https://[^\s/]+\S*$")] | None = None
+    guards: tuple[str, ...] = ()
+    json_logs: bool = True
     requests_per_minute: int = Field(default=600, ge=1)
 
     def check_bind(self) -> None:
@@ -51,16 +63,18 @@ class ServerConfig(BaseModel):
         Raises:
             InputError: no keys and no loopback address.
         """
-        if not self.key_hashes and self.host not in LOOPBACK:
+        if not self.key_hashes and not is_loopback(self.host):
             raise InputError(
                 "without keys the server binds to loopback only", where=f"--host {self.host}", fix="give --key_hashes"
             )
 
     def alert(self, kind: str) -> None:
-        """Run the alert command, without waiting for its end."""
+        """Run the alert command and send the alert, without waiting for their end; what fails is only logged."""
         if self.alert_command:
             call = [*self.alert_command, kind]
             threading.Thread(target=subprocess.run, args=(call,), kwargs={"timeout": 60}, daemon=True).start()
+        if self.alert_url:
+            threading.Thread(target=_send, args=(self.alert_url, kind), daemon=True).start()
 
     def key_of(self, authorization: str) -> str | None:
         """Give the hash of the key in an Authorization header where it is one of ours, else None."""
@@ -68,3 +82,13 @@ class ServerConfig(BaseModel):
         given = hashlib.sha256(key.strip().encode()).hexdigest()
         is_ours = [hmac.compare_digest(given, known) for known in self.key_hashes]  # all are compared: no timing
         return given if scheme.lower() == "bearer" and any(is_ours) else None
+
+
+def _send(url: str, kind: str) -> None:
+    import httpx
+
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        httpx.post(url, json={"kind": kind, "time": when}, timeout=_ALERT_S).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        log.error("the alert could not be sent (%s)", type(e).__name__)

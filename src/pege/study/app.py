@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pege.study import pages
@@ -29,7 +28,7 @@ from pege.study.rating import (
 )
 from pege.study.site import RATER_COOKIE, Form, Site
 from pege.study.store import Store
-from pege.web import client_address, secure_app
+from pege.web import client_address, secure_app, static_files
 
 ItemId = Annotated[int, Path(ge=1, lt=2**31)]  # of any database
 
@@ -44,7 +43,7 @@ def make_app(store: Store, *, base_url: str = "http://127.0.0.1:8080", per_minut
     """
     site = Site(store, base_url=base_url, per_minute=per_minute)
     app = FastAPI(title="pege study", docs_url=None, redoc_url=None, openapi_url=None)
-    app.mount("/static", StaticFiles(directory=pages.PAGES / "static"))
+    app.mount("/static", static_files(pages.PAGES / "static"))
     who = Depends(site.rater)
     _add_entry(app, site)
     _add_steps(app, site, who)

@@ -8,23 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pege.dialog import make_dialog
 from pege.study.design import Design, Metric, Practice, PracticeItem, Words, own_practice, practice_metrics
 from pege.study.items import Item
 from pege.study.rating import Asked, Assignment, questions_of
-from pege.web import page_templates
+from pege.web import page_templates, page_words
 
 PAGES = Path(str(importlib.resources.files("pege"))) / "assets" / "pages" / "study"
-_ASSETS = importlib.resources.files("pege") / "assets" / "study"
+_ASSETS = Path(str(importlib.resources.files("pege"))) / "assets" / "study"
 
 
-@functools.cache
 def words(language: str) -> dict[str, str]:
     """The pages' own words in a language."""
-    found = yaml.safe_load((_ASSETS / "words.yaml").read_text(encoding="utf-8"))[language]
-    return {str(k): str(v) for k, v in found.items()}
+    return page_words(_ASSETS / "words.yaml", language)
 
 
 @functools.cache

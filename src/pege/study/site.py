@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pege.study import pages
 from pege.study.raters import DAY_S, Links, Rater
 from pege.study.store import Store
-from pege.web import RateLimit, client_address, is_same_origin
+from pege.web import RateLimit, browser_language, client_address, is_same_origin
 
 RATER_COOKIE = "pege_rater"
 MAX_FIELDS = 2_000
@@ -48,9 +48,7 @@ class Site:
 
     def language(self, request: Request) -> str:
         """Of a page for nobody known: the browser's, where it is one of ours."""
-        wanted = request.headers.get("accept-language", "").lower()
-        first = wanted.split(",")[0]
-        return "zh" if first.startswith("zh") else "en" if first.startswith("en") else self.design.language
+        return browser_language(request) or self.design.language
 
     def limit(self, key: str, *, known: bool) -> None:
         """Count a request; too many are answered with 429."""

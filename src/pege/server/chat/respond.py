@@ -1,0 +1,73 @@
+"""A response as server-sent events: kept first where that is wanted, then streamed, then kept again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from pege.server.chat.store import NewerError, NoDialogError, Store, TooManyError
+from pege.server.chat.talk import Talk
+from pege.server.service import Done, ModelFailedError, QueueFullError, Service
+
+log = logging.getLogger(__name__)
+Event = tuple[str, dict[str, Any]]  # its name, what it says
+_FAILURES = {QueueFullError: "busy", TimeoutError: "slow", ModelFailedError: "failed"}
+
+
+async def respond(talk: Talk, secret: str, service: Service, store: Store) -> AsyncGenerator[str]:
+    """Give the events of a response.
+
+    ``kept`` {key, version, name}: all the page holds is on the disk now. ``unkept`` {why}: it is not (``gone``: the
+    database failed; ``deleted``; ``many``), and the talk goes on. ``piece`` {text}. ``done`` {text, shown}: ``shown``
+    has an entry an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, ``newer`` (another window knows more).
+    """
+    if talk.keep:
+        talk, (name, values) = await keep(talk, secret, store)
+        yield _event(name, **values)
+        if name == "failed":
+            return
+    done = None
+    try:
+        async with aclosing(service.stream(talk.context)) as events:
+            async for found in events:
+                if isinstance(found, Done):
+                    done = found
+                else:
+                    yield _event("piece", text=found.text)
+    except tuple(_FAILURES) as e:
+        yield _event("failed", why=_FAILURES[type(e)])
+        return
+    assert done is not None  # a stream ends with it
+    talk = talk.answered(done.text, kind=done.kind, is_fixed=done.is_fixed, extras=done.extras)
+    if talk.keep:
+        talk, (name, values) = await keep(talk, secret, store)
+        yield _event(name, **values)
+    shown = [s.shown.model_dump(mode="json", exclude_defaults=True) for s in talk.said]
+    yield _event("done", text=done.text, shown=shown)
+
+
+async def keep(talk: Talk, secret: str, store: Store) -> tuple[Talk, Event]:
+    """Keep a talk; gives it with its key and version, and the event that says what came of it."""
+    try:
+        kept = await asyncio.to_thread(store.save, secret, talk.said, key=talk.key, version=talk.version)
+    except NewerError:
+        return talk, ("failed", {"why": "newer"})
+    except NoDialogError:
+        return talk.model_copy(update={"keep": False, "key": None}), ("unkept", {"why": "deleted"})
+    except TooManyError:
+        return talk.model_copy(update={"keep": False}), ("unkept", {"why": "many"})
+    except (SQLAlchemyError, OSError) as e:
+        log.error("a dialog could not be kept (%s)", type(e).__name__)  # no words of it: they would hold the text
+        return talk, ("unkept", {"why": "gone"})
+    values = {"key": kept.key, "version": kept.version, "name": kept.name}
+    return talk.model_copy(update={"key": kept.key, "version": kept.version}), ("kept", values)
+
+
+def _event(name: str, /, **values: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(values)}\n\n"

@@ -1,0 +1,383 @@
+"""The web chat in a real browser: stream, stop, edit, reload, delete, crisis, hostile text, keyboard, accessibility."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from chat_served import CRISES, HOSTILE, Says, database_of, served
+
+from pege.safety import help_text
+from pege.server.chat.store import Store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)"),
+    pytest.mark.slow,
+]
+DESKTOP = {"viewport": {"width": 1200, "height": 850}}
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+READY = "#layout:not(.busy)"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page of its own; complaints of its console are errors of the test."""
+    contexts, complaints = [], []
+
+    def opened(**how):
+        contexts.append(browser.new_context(**{"locale": "en-US", **DESKTOP, **how}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)  # a loaded machine is slow
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def store(tmp_path):
+    found = Store(database_of(tmp_path))
+    yield found
+    found.close()
+
+
+def say(page, text, *, wait=True):
+    page.fill("#text", text)
+    page.keyboard.press("Enter")
+    if wait:
+        page.wait_for_selector(READY)
+
+
+def until(page, claim):
+    """Wait for a claim about the page; Playwright's own waiting would evaluate text, which the pages forbid."""
+    for _ in range(400):
+        if page.evaluate(claim):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(claim)
+
+
+def texts(page):
+    return page.locator("#talk .text").all_inner_texts()
+
+
+def test_a_response_streams_stops_and_is_drawn_again(store, open_page):
+    agent = Says("One two. Three four. Five six. Seven eight. Nine ten.", "Short answer.", wait_s=0.4)
+    page = open_page()
+    with served(agent, store) as base:
+        page.goto(base)
+        say(page, "I am sad.", wait=False)
+        until(page, "document.querySelectorAll('#talk .text')[1]?.textContent.includes('two')")
+        assert not page.locator("#send").is_visible()
+        page.keyboard.press("Escape")
+        page.wait_for_selector(READY)
+        partly = texts(page)[1]
+        assert "two" in partly
+        assert "ten" not in partly
+        assert page.get_by_text("stopped here").is_visible()
+        for _ in range(50):
+            if agent.n_given_up:
+                break
+            page.wait_for_timeout(50)
+        assert agent.n_given_up == 1  # the row was freed
+        page.get_by_role("button", name="Another response").click()
+        page.wait_for_selector(READY)
+        assert texts(page) == ["I am sad.", "Short answer."]
+        assert agent.asked == [["I am sad."], ["I am sad."]]
+
+
+def test_editing_an_utterance_cuts_what_follows(store, open_page):
+    agent = Says("First.", "Second.", "Third.")
+    page = open_page()
+    with served(agent, store) as base:
+        page.goto(base)
+        say(page, "one")
+        say(page, "two")
+        page.get_by_role("button", name="Edit").first.click()
+        assert page.locator(".edit textarea").input_value() == "one"
+        page.keyboard.press("Escape")
+        assert texts(page) == ["one", "First.", "two", "Second."]
+        page.get_by_role("button", name="Edit").first.click()
+        page.fill(".edit textarea", "uno")
+        page.get_by_role("button", name="Send again").click()
+        page.wait_for_selector(READY)
+        until(page, "document.querySelectorAll('#talk .text').length === 2")
+        assert texts(page) == ["uno", "Third."]
+        assert agent.asked[-1] == ["uno"]
+
+
+def test_only_a_kept_dialog_comes_back_after_a_reload_and_after_closing(store, open_page):
+    page = open_page()
+    with served(Says("I am here."), store) as base:
+        page.goto(base)
+        say(page, "not to be kept")
+        page.reload()
+        assert texts(page) == []
+        say(page, "begun before")
+        page.locator("label.switch").click()
+        page.wait_for_url("**/dialog/*")
+        say(page, "the second part")
+        address = page.url
+        page.reload()
+        assert texts(page) == ["begun before", "I am here.", "the second part", "I am here."]
+        assert page.locator("#keep").is_checked()
+        assert page.locator("#plot svg circle").count() >= 1  # the trajectory too
+        again = page.context.new_page()
+        page.close()
+        again.goto(base)
+        again.get_by_role("link", name="begun before").click()
+        assert again.url == address
+        assert len(texts(again)) == 4
+        stranger = open_page()
+        stranger.goto(address)
+        assert "no such dialog of yours" in stranger.locator("main").inner_text()
+        again.on("dialog", lambda d: d.accept())
+        again.locator("label.switch").click()  # keeping no longer: the copy is deleted
+        again.wait_for_url(re.compile(r"/$"))
+        assert len(texts(again)) == 4
+        again.reload()
+        assert texts(again) == []
+
+
+def test_a_dialog_is_named_found_downloaded_and_deleted(store, open_page):
+    page = open_page()
+    page.on("dialog", lambda d: d.accept())
+    with served(Says("I see."), store) as base:
+        page.goto(base)
+        for text in ("an evening at home", "about a job"):
+            page.goto(base)
+            page.locator("label.switch").click()
+            say(page, text)
+        page.locator(".kept li", has_text="about a job").locator("summary").click()
+        page.locator(".kept input:visible").fill("Work & <b>worry</b>")
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_role("link", name="Work & <b>worry</b>", exact=True).wait_for()
+        page.fill("#q", "EVENING")
+        until(page, "document.querySelectorAll('.kept li').length === 1")
+        assert "an evening at home" in page.locator(".kept").inner_text()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download all").click()
+        assert download.value.suggested_filename == "dialogs.jsonl"
+        page.fill("#q", "")
+        until(page, "document.querySelectorAll('.kept li').length === 2")
+        page.locator(".kept li.current summary").click()
+        page.locator(".kept li.current").get_by_role("button", name=re.compile("^Delete")).click()
+        page.wait_for_url(re.compile(r"/$"))
+        until(page, "document.querySelectorAll('.kept li').length === 1")
+        assert texts(page) == []
+
+
+@pytest.mark.parametrize(("language", "locale"), [("en", "en-US"), ("zh", "zh-CN")])
+def test_a_crisis_gets_the_fixed_text_in_a_box_of_its_own_and_no_word_of_a_model(store, open_page, language, locale):
+    agent = Says("Cheer up!")
+    page = open_page(locale=locale)
+    with served(agent, store) as base:
+        page.goto(base)
+        say(page, CRISES[language])
+        box = page.locator("#talk .crisis")
+        assert box.locator(".text").inner_text() == help_text(language)
+        assert box.get_by_role("heading").is_visible()
+        assert box.get_by_role("link").get_attribute("href") == "/help"
+        assert box.get_by_role("button").count() == 0  # no other response of it
+        off = {"en": "Guidance is off", "zh": "引导已关闭"}[language]
+        assert off in page.locator("#stage").inner_text()
+        assert agent.asked == []
+        assert "988" in page.locator("#live").inner_text()
+        say(page, {"en": "ok", "zh": "好"}[language])
+        assert off in page.locator("#stage").inner_text()
+        assert agent.asked == []
+
+
+def test_after_a_crisis_a_model_that_can_support_answers_and_guidance_stays_off(store, open_page):
+    agent = Says("I am with you.")
+    agent.can_support = True
+    page = open_page()
+    with served(agent, store) as base:
+        page.goto(base)
+        say(page, "I feel so empty, nothing matters any more.")  # a hit, and not so sure that the dialog is locked
+        say(page, "I feel a bit better now.")
+        assert texts(page)[-1].startswith("I am with you.")
+        assert page.locator("#talk .crisis").count() == 1
+        assert "Guidance is off" in page.locator("#stage").inner_text()
+        assert not page.locator("#meter").is_visible()
+
+
+def test_hostile_text_runs_nothing_on_either_side_nor_in_names(store, open_page):
+    page, alerts = open_page(), []
+    page.on("dialog", lambda d: (alerts.append(d.message), d.dismiss()))
+    with served(Says(HOSTILE), store) as base:
+        page.goto(base)
+        page.locator("label.switch").click()
+        say(page, HOSTILE)
+        page.wait_for_selector(".kept li")
+        assert texts(page) == [HOSTILE, HOSTILE]
+        page.reload()
+        assert texts(page) == [HOSTILE, HOSTILE]
+        assert page.locator("main img, main script, nav img, nav script").count() == 0
+        assert page.locator(".kept a").first.inner_text().startswith("<img src=x")
+        page.fill("#q", "<script>")
+        page.wait_for_timeout(500)
+        assert page.locator(".kept li").count() == 1
+    assert alerts == []
+
+
+def test_all_of_a_talk_goes_by_keyboard_alone(store, open_page):
+    page = open_page()
+    press = page.keyboard.press
+
+    def reach(selector, key="Tab"):
+        for _ in range(40):
+            if page.evaluate("s => document.activeElement.matches(s)", selector):
+                return
+            press(key)
+        raise AssertionError(f"{selector} cannot be reached by {key}")
+
+    with served(Says("I hear you.", "Another one."), store) as base:
+        page.goto(base)
+        reach("#text")
+        page.keyboard.type("I am worried.")
+        press("Shift+Enter")
+        page.keyboard.type("Very.")
+        press("Enter")
+        page.wait_for_selector("#talk .agent")
+        page.wait_for_selector(READY)
+        assert texts(page)[0] == "I am worried.\nVery."
+        reach("[data-again]", "Shift+Tab")
+        press("Enter")
+        until(page, "document.querySelectorAll('#talk .text')[1]?.textContent === 'Another one.'")
+        page.wait_for_selector(READY)
+        reach("[data-edit]", "Shift+Tab")
+        press("Enter")
+        page.keyboard.type("Now: ")
+        press("Escape")
+        assert page.evaluate("document.activeElement.matches('[data-edit]')")
+        reach("#keep")
+        press("Space")
+        page.wait_for_url("**/dialog/*")
+        reach("#hide-mood")
+        press("Enter")
+        assert not page.locator("#mood").is_visible()
+        assert page.evaluate("document.activeElement.id") == "show-mood"
+        page.reload()
+        assert not page.locator("#mood").is_visible()  # the choice holds
+        page.wait_for_selector(".kept li")
+        reach(".kept summary", "Shift+Tab")
+        press("Enter")
+        assert page.get_by_role("button", name="Rename").is_visible()
+
+
+def test_readers_of_a_screen_hear_whole_sentences(store, open_page):
+    page = open_page()
+    with served(Says("That is hard. I am with you! What happened then?", wait_s=0.05), store) as base:
+        page.goto(base)
+        page.evaluate(
+            "window.heard = []; new MutationObserver(l => l.forEach(m => m.addedNodes.forEach(n => heard.push(n.textContent.trim()))))"
+            ".observe(document.getElementById('live'), {childList: true})"
+        )
+        say(page, "I am sad.")
+        heard = page.evaluate("heard")
+        assert " ".join(heard) == "That is hard. I am with you! What happened then?"
+        assert all(h[-1] in ".!?" for h in heard)
+        assert page.locator("#live").get_attribute("aria-live") == "polite"
+
+
+def test_a_change_of_language_or_colours_keeps_the_talk_of_the_page(store, open_page):
+    page = open_page()
+    with served(Says("I am here."), store) as base:
+        page.goto(base)
+        say(page, "hello")
+        page.get_by_role("button", name="Switch to dark colours").click()
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+        page.get_by_role("button", name="中文").click()
+        page.wait_for_selector("html[lang=zh-CN]")
+        assert texts(page) == ["hello", "I am here."]
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+        page.reload()
+        assert texts(page) == []  # it was carried over once
+
+
+def test_where_the_storage_is_gone_one_line_says_so_and_the_talk_goes_on(store, open_page, tmp_path):
+    page = open_page()
+    with served(Says("I am here."), store) as base:
+        page.goto(base)
+        page.locator("label.switch").click()
+        say(page, "hello")
+        (tmp_path / "chat.db").rename(tmp_path / "away.db")
+        say(page, "still there?")
+        assert texts(page)[-1] == "I am here."
+        assert "not being kept right now" in page.locator("#status").inner_text()
+        (tmp_path / "away.db").rename(tmp_path / "chat.db")
+        say(page, "and now?")
+        assert "not being kept" not in page.locator("#status").inner_text()
+        page.reload()
+        assert len(texts(page)) == 6  # what was said in between is kept too
+
+
+def check(page, axe):
+    """axe-core's rules of WCAG 2.2 A and AA; nothing of the impact serious or critical."""
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found = axe.run(page, options={"runOnly": rules})
+    bad = [
+        (v["id"], v["nodes"][0]["target"])
+        for v in found.response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert bad == [], page.url
+    assert found.response["passes"]
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{page.url} scrolls sideways"
+
+
+@pytest.mark.parametrize(  # each two of the three together once
+    ("kind", "language", "scheme"),
+    [("desktop", "en", "light"), ("desktop", "zh", "dark"), ("phone", "en", "dark"), ("phone", "zh", "light")],
+)
+def test_axe_finds_no_serious_problem_on_any_page(store, open_page, kind, language, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe, locale = Axe(), {"en": "en-US", "zh": "zh-CN"}[language]
+    page = open_page(**{"desktop": DESKTOP, "phone": PHONE}[kind], color_scheme=scheme, locale=locale)
+    with served(Says("I am so sorry that you feel sad."), store) as base:
+        page.goto(base)
+        check(page, axe)
+        page.locator("label.switch").click()
+        say(page, "I am happy. 我很高兴。")
+        say(page, CRISES[language])
+        page.locator("[data-edit]").first.click()
+        check(page, axe)
+        page.keyboard.press("Escape")
+        if kind == "phone":
+            page.click("#show-mood")
+            check(page, axe)
+            page.keyboard.press("Escape")
+            page.click("#menu")
+        page.locator(".kept summary").first.click()
+        check(page, axe)
+        for path in ("/help", "/privacy", "/dialog/none"):
+            page.goto(base + path)
+            check(page, axe)
+
+
+def test_targets_are_large_enough_for_a_thumb(store, open_page):
+    page = open_page(**PHONE)
+    with served(Says(), store) as base:
+        page.goto(base)
+        for box in page.locator(".top button:visible, .box button:visible, .switch, .starts button").all():
+            size = box.bounding_box()
+            assert min(size["width"], size["height"]) >= 44
