@@ -169,19 +169,20 @@ def client_address(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else "unknown"
 
 
-def is_same_origin(connection: HTTPConnection, base_url: str) -> bool:
+def is_same_origin(connection: HTTPConnection, base_url: str | None = None) -> bool:
     """Whether a request that changes something comes from a page of this server, by ``Origin`` where it is sent.
 
     Args:
         connection: the request.
-        base_url: where people reach the server; a proxy may send another ``Host`` than theirs.
+        base_url: where people reach the server, if it is known; a proxy may send another ``Host`` than theirs.
     """
     given = connection.headers.get("origin")
     if given is None:
         return True
     origin = _origin(given)
     return origin is not None and (
-        origin == _origin(base_url) or given.partition("://")[2] == connection.headers.get("host")
+        (base_url is not None and origin == _origin(base_url))
+        or given.partition("://")[2] == connection.headers.get("host")
     )
 
 
