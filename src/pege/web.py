@@ -154,6 +154,14 @@ class RateLimit:
         """Count one request of a key; whether it is within the limit."""
         return bool(self._limiter.hit(self._rate, key))
 
+    def retry_s(self, key: str) -> int:
+        """Seconds after which a request of a key goes through again, at least 1, for ``Retry-After``."""
+        import math
+        import time
+
+        reset_time: float = self._limiter.get_window_stats(self._rate, key).reset_time
+        return max(1, math.ceil(reset_time - time.time()))
+
 
 def client_address(connection: HTTPConnection) -> str:
     """Address that a request or a WebSocket comes from; behind a proxy, what uvicorn takes from its headers."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import logging
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from pege.agent.ask import Ask, End
+from pege.agent.settings import Settings
 from pege.dialog import Context, Role
 from pege.errors import InputError
 from pege.models.generation import check_generation
 from pege.models.prompt import system_line
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+log = logging.getLogger(__name__)
 _AS_USER = "You play the person who started this chat. Write only that person's next message, short and natural."
 
 
@@ -53,7 +62,15 @@ class EndpointAgent:
         named = {"max_tokens" if k == "max_new_tokens" else k: v for k, v in (generation or {}).items()}
         self.generation = {"max_tokens": 80, "temperature": 0.9} | named
         self.n_parallel = n_parallel
-        self.client = OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s)
+        self._connection: dict[str, Any] = {"base_url": url, "api_key": api_key or "none", "timeout": timeout_s}
+        self.client = OpenAI(**self._connection)
+
+    @functools.cached_property
+    def async_client(self) -> AsyncOpenAI:
+        """The client of ``answer``; for one event loop."""
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(**self._connection)
 
     def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
         """Give one response per context.
@@ -85,6 +102,45 @@ class EndpointAgent:
                         yield chunk.choices[0].delta.content
         except OpenAIError as e:
             raise InputError(f"no answer ({type(e).__name__})", where=self.name, fix="is the server up?") from e
+
+    def with_settings(self, settings: Settings) -> Self:
+        """Give the same agent, asking with a request's settings; the clients are shared."""
+        changed = copy.copy(self)
+        named = {"max_tokens": settings.max_tokens, "temperature": settings.temperature, "top_p": settings.top_p}
+        changed.generation = self.generation | {k: v for k, v in named.items() if v is not None}
+        return changed
+
+    async def answer(self, ask: Ask) -> None:
+        """Answer one request as the endpoint sends it: each piece, then the end, to ``ask.give``.
+
+        Cancelling closes the connection, by which engines know that nobody waits.
+        """
+        from openai import OpenAIError
+
+        agent = self.with_settings(ask.settings)
+        finish: Literal["stop", "length"] = "stop"
+        usage = None
+        try:
+            async with await self.async_client.chat.completions.create(
+                model=self.model,
+                messages=agent._messages(ask.context),
+                seed=ask.settings.seed,
+                stream=True,
+                extra_body=agent.generation,
+            ) as chunks:
+                async for chunk in chunks:
+                    usage = chunk.usage or usage
+                    if not chunk.choices:
+                        continue
+                    if text := chunk.choices[0].delta.content:
+                        ask.give(text)
+                    if chunk.choices[0].finish_reason == "length":
+                        finish = "length"
+        except OpenAIError as e:
+            log.error("%s gave no answer (%s)", self.name, type(e).__name__)
+            ask.give(End("error", error=e))
+            return
+        ask.give(End(finish, usage and usage.prompt_tokens, usage and usage.completion_tokens))
 
     def _one(self, context: Context, seed: int | None) -> str:
         from openai import OpenAIError

@@ -84,7 +84,7 @@ class LocalAgent(ModelAgent):
 
         def work() -> None:
             try:
-                more = {"stopping_criteria": [_stopper(left_off)], **self._processors([context])}
+                more = {"stopping_criteria": [_stopper(left_off)], **self.processors([context])}
                 self._sample(inputs, stop_ids, seed, streamer=streamer, **more)
             except BaseException as e:  # raised again below, in the caller's thread
                 failures.append(e)
@@ -113,7 +113,7 @@ class LocalAgent(ModelAgent):
         input_ids, mask, cache = join(kept, prompts, pad_id=self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         cache = new_cache(self.model) if cache is None else cache
-        out = self._sample(inputs, stop_ids, seed, cache=cache, **self._processors(contexts))
+        out = self._sample(inputs, stop_ids, seed, cache=cache, **self.processors(contexts))
         if keep_cache:
             self._kept = keep(out.cache, out.sequences, mask, stop_ids)
         ids = out.sequences[:, input_ids.shape[1] :]  # (B, new)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Protocol
 
 from pege.agent.agent import StreamingAgent
-from pege.agent.output_filter import fixed_response, refuse_response
+from pege.agent.turn import Turn
 from pege.dialog import Context
 from pege.safety import Crisis, check_dialog, help_for
 
 log = logging.getLogger(__name__)
-_SENTENCE = re.compile(r".*?[.!?。！？\n]+\s*", re.DOTALL)
 
 #: Told of each hit: its kind, or ``check-failed``. No text of the user's is passed.
 Alert = Callable[[str], None]
@@ -25,6 +25,25 @@ class Guard(Protocol):
 
     def check(self, text: str) -> Crisis | None:
         """Give the crisis that a text speaks of, or None. What it raises counts as a hit."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the crisis check makes of a context.
+
+    Attributes:
+        context: what the model may read, where it is asked.
+        fixed: the fixed text that is the whole answer, or None: the model is asked.
+        kind: of the hit, or ``check-failed``; None without one.
+    """
+
+    context: Context
+    fixed: str | None = None
+    kind: str | None = None
+
+    def turn(self, *, stops: Sequence[str] = ()) -> Turn:
+        """Start the response of the model's."""
+        return Turn(self.context.utterances[-1].content, stops=stops)
 
 
 class GuardedAgent:
@@ -45,24 +64,34 @@ class GuardedAgent:
 
     def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
         """Give one response per context; only those without a crisis reach the agent."""
-        fixed = [self.help(c) for c in contexts]
-        open_contexts = [c for c, text in zip(contexts, fixed, strict=True) if text is None]
-        answers = iter(self._filtered(open_contexts, seed) if open_contexts else ())
-        return [next(answers) if text is None else text for text in fixed]
+        looks = [self.look(c) for c in contexts]
+        responses = [look.fixed or "" for look in looks]
+        turns = {k: look.turn() for k, look in enumerate(looks) if look.fixed is None}
+        for attempt in itertools.count():
+            still = [k for k, turn in turns.items() if turn.is_open]
+            if not still:
+                break
+            call_seed = None if seed is None else seed + attempt
+            for k, text in zip(
+                still, self.agent.respond([looks[k].context for k in still], seed=call_seed), strict=True
+            ):
+                turns[k].feed(text)
+                turns[k].end()
+        return [turns[k].text if k in turns else text for k, text in enumerate(responses)]
 
-    def help(self, context: Context) -> str | None:
-        """Give the fixed text where the context speaks of a crisis or a check fails, else None."""
+    def look(self, context: Context) -> Look:
+        """Check what the user said so far; the model is only asked where the answer has no fixed text."""
         said = [u.content for u in context.utterances if u.role == "user"]
         try:
             crisis = check_dialog(said) or next((c for g in self.guards for t in said if (c := g.check(t))), None)
         except Exception as e:  # fails closed: no model answers where a check could not
             log.error("the crisis check failed (%s); the fixed text is given", type(e).__name__)
             self._tell("check-failed")
-            return help_for(said[-1] if said else "")
+            return Look(context, help_for(said[-1] if said else ""), "check-failed")
         if crisis is None:
-            return None
+            return Look(context)
         self._tell(crisis.kind)
-        return help_for(said[-1])
+        return Look(context, help_for(said[-1]), crisis.kind)
 
     def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
         """Give the response to one context, a sentence at a time, each after the filter; the fixed text is one piece.
@@ -70,33 +99,22 @@ class GuardedAgent:
         Where the first sentence is refused, the response is drawn once more; after that, and where a later one is
         refused, the fixed response ends it.
         """
-        text = self.help(context)
-        if text is not None:
-            yield text
+        look = self.look(context)
+        if look.fixed is not None:
+            yield look.fixed
             return
-        said = ""
-        for attempt in range(2):
-            with closing(self.agent.stream(context, seed=None if seed is None else seed + attempt)) as pieces:
-                for sentence in _sentences(pieces):
-                    if refuse_response(said + sentence):
-                        break
-                    said += sentence
-                    yield sentence
-                else:
-                    return
-            if said:
+        turn = look.turn()
+        for attempt in itertools.count():
+            if not turn.is_open:
                 break
-        yield fixed_response(context.utterances[-1].content)
-
-    def _filtered(self, contexts: Sequence[Context], seed: int | None) -> list[str]:
-        responses = self.agent.respond(contexts, seed=seed)
-        refused = [k for k, r in enumerate(responses) if refuse_response(r)]
-        if refused:
-            again = self.agent.respond([contexts[k] for k in refused], seed=None if seed is None else seed + 1)
-            for k, response in zip(refused, again, strict=True):
-                is_refused = refuse_response(response) is not None
-                responses[k] = fixed_response(contexts[k].utterances[-1].content) if is_refused else response
-        return responses
+            with closing(self.agent.stream(look.context, seed=None if seed is None else seed + attempt)) as pieces:
+                for piece in pieces:
+                    if shown := turn.feed(piece):
+                        yield shown
+                    if not turn.wants_more:
+                        break
+            if shown := turn.end():
+                yield shown
 
     def _tell(self, kind: str) -> None:
         if self.alert is not None:
@@ -104,17 +122,3 @@ class GuardedAgent:
                 self.alert(kind)
             except Exception as e:  # an owner's hook must not keep the fixed text from the person
                 log.error("the alert failed (%s)", type(e).__name__)
-
-
-def _sentences(pieces: Generator[str]) -> Generator[str]:
-    """Pieces joined to whole sentences; what is left at the end is the last."""
-    rest = ""
-    for piece in pieces:
-        rest += piece
-        while found := _SENTENCE.match(rest):
-            if found.end() == len(rest):
-                break  # more marks may follow
-            yield found.group()
-            rest = rest[found.end() :]
-    if rest:
-        yield rest

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from pege.agent.settings import Settings
 from pege.dialog import Context
 from pege.errors import InputError
 from pege.models.generation import check_generation
@@ -81,7 +83,15 @@ class ModelAgent(ABC):
         """Give the response to one context in pieces; here in one."""
         yield self.respond([context], seed=seed)[0]
 
-    def _processors(self, contexts: Sequence[Context]) -> dict[str, Any]:
+    def with_settings(self, settings: Settings) -> Self:
+        """Give the same agent, decoding with a request's settings; model and tokenizer are shared."""
+        if self.guide is not None:
+            _ = self._token_vad  # read once, for all copies
+        changed = copy.copy(self)
+        changed.generation = settings.over(self.generation)
+        return changed
+
+    def processors(self, contexts: Sequence[Context]) -> dict[str, Any]:
         """What ``generate`` is given for guided decoding; nothing without a guide."""
         if self.guide is None:
             return {}

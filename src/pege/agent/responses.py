@@ -28,7 +28,7 @@ class Plato2Agent(ModelAgent):
             generation=generation,
             emotion_input=self.emotion_input,
             seed=seed,
-            **self._processors(contexts),
+            **self.processors(contexts),
         )
 
 
@@ -50,7 +50,7 @@ class ListenerAgent(ModelAgent):
             decoder_start_token_id=config.decoder_start_token_id,
             suppress_tokens=sorted(never - {config.eos_token_id}),
         )
-        processors = self._processors(contexts)  # before the seed is set: it may load a model
+        processors = self.processors(contexts)  # before the seed is set: it may load a model
         with seeded(self.model.device, seed):
             ids = self.model.generate(
                 **inputs, generation_config=settings, **processors

@@ -23,7 +23,7 @@ def serve(run: str, /, *, config: Annotated[ServerConfig | None, Parameter(name=
     try:
         import uvicorn
 
-        from pege.server.app import make_app
+        from pege.server.app import make_app, make_service
     except ImportError as e:
         raise InputError(f"the server needs {e.name}", fix="pip install 'pege[web]'") from e
     from pege.emotion import load_emotion_classifier
@@ -32,7 +32,7 @@ def serve(run: str, /, *, config: Annotated[ServerConfig | None, Parameter(name=
     check_crisis("")  # a classifier that cannot be loaded is told now, not at the first request
     agent = GuardedAgent(load_agent(run), alert=config.alert)
     classifier = load_emotion_classifier()
-    app = make_app(agent, config, emotions=classifier.emotions)
+    app = make_app(make_service(agent, config, emotions=classifier.emotions), config)
     uvicorn.run(
         app,
         host=config.host,

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import uuid
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 
 from pege import __version__
 from pege.agent import GuardedAgent
-from pege.dialog import Context, Emotion
+from pege.dialog import Emotion
 from pege.errors import InputError
 from pege.io import why_invalid
-from pege.server.batching import Batcher, QueueFullError
 from pege.server.config import ServerConfig
-from pege.server.messages import ChatRequest, context_of, guidance_of, vad_of
+from pege.server.messages import ChatRequest, context_of
+from pege.server.service import Done, Event, ModelFailedError, Piece, QueueFullError, Service
+from pege.web import RateLimit, is_same_origin, secure_app
 
-_POLL_S = 0.1  # between looks whether the client is still there
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+_T = TypeVar("_T")
+log = logging.getLogger(__name__)
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+_GRACE_S = 30.0  # beyond a request's own limit, for a client that reads slowly
 
 
 class RefusedError(Exception):
@@ -36,60 +41,61 @@ class RefusedError(Exception):
         self.status, self.message, self.retry_s = status, message, retry_s
         super().__init__(message)
 
-
-class Metrics:
-    """What `/metrics` shows; no text of anybody."""
-
-    def __init__(self, batcher: Batcher) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter("pege_requests", "Requests by status.", ["status"], registry=self.registry)
-        self.fixed = Counter("pege_fixed_texts", "Answers that were the fixed text.", registry=self.registry)
-        self.seconds = Histogram("pege_response_seconds", "Arrival to response.", registry=self.registry)
-        waiting = Gauge("pege_waiting", "Requests that wait.", registry=self.registry)
-        waiting.set_function(lambda: batcher.n_waiting)
+    @property
+    def body(self) -> dict[str, Any]:
+        """The error as the API words it."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": self.message, "type": kind, "param": None, "code": None}}
 
 
-def make_app(
+def make_service(
     agent: GuardedAgent, config: ServerConfig, *, emotions: Callable[[list[str]], list[Emotion]] | None = None
-) -> FastAPI:
+) -> Service:
+    """Make the service that the API and the web chat share; see `Service`."""
+    return Service(
+        agent,
+        max_batch=config.max_batch,
+        max_queue=config.max_queue,
+        timeout_s=config.timeout_s,
+        max_tokens=config.max_tokens,
+        emotions=emotions,
+    )
+
+
+def make_app(service: Service, config: ServerConfig) -> FastAPI:
     """Make the application.
 
     Args:
-        agent: answers, behind the safety path.
+        service: answers, behind the safety path; closed when the application ends.
         config: limits and keys.
-        emotions: texts to their emotions; the first utterance's goes to the agent. None leaves it out.
     """
-    batcher = Batcher(agent, max_batch=config.max_batch, max_queue=config.max_queue, timeout_s=config.timeout_s)
-    metrics = Metrics(batcher)
-    asked: dict[str, deque[float]] = defaultdict(deque)
+    rate, metrics = RateLimit(config.requests_per_minute), service.metrics
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(batcher.close)
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(title="pege", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    # without keys a page of another site must not reach the server by a name that points to this machine
+    secure_app(app, max_body_bytes=config.max_body_bytes, hosts=("*",) if config.key_hashes else _LOOPBACK_NAMES)
 
     @app.exception_handler(RefusedError)
     async def refused(_: Request, e: RefusedError) -> JSONResponse:
         metrics.requests.labels(str(e.status)).inc()
-        headers = dict(_HEADERS) | ({} if e.retry_s is None else {"Retry-After": str(e.retry_s)})
-        kind = "server_error" if e.status >= 500 else "invalid_request_error"
-        return JSONResponse({"error": {"message": e.message, "type": kind, "code": None}}, e.status, headers)
+        return JSONResponse(e.body, e.status, {} if e.retry_s is None else {"Retry-After": str(e.retry_s)})
 
     def admit(request: Request) -> None:
+        if not is_same_origin(request):
+            raise RefusedError(403, "asked by a page of another site")
         key = ""
         if config.key_hashes:
             found = config.key_of(request.headers.get("authorization", ""))
             if found is None:
                 raise RefusedError(401, "no valid API key")
             key = found
-        times, now = asked[key], time.monotonic()
-        while times and times[0] <= now - 60:
-            times.popleft()
-        if len(times) >= config.requests_per_minute:
-            raise RefusedError(429, "too many requests of this key", retry_s=max(1, int(times[0] + 60 - now)))
-        times.append(now)
+        if not rate.allows(key):
+            raise RefusedError(429, "too many requests of this key", retry_s=rate.retry_s(key))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -99,82 +105,74 @@ def make_app(
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         """Say whether requests are answered."""
-        return JSONResponse({"ready": batcher.is_alive}, 200 if batcher.is_alive else 503)
+        return JSONResponse({"ready": service.source.is_alive}, 200 if service.source.is_alive else 503)
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
         """Give the counts in Prometheus' text format."""
-        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         """List the one model."""
         admit(request)
-        row = {"id": agent.name, "object": "model", "created": 0, "owned_by": "pege"}
+        row = {"id": service.agent.name, "object": "model", "created": 0, "owned_by": "pege"}
         return {"object": "list", "data": [row]}
 
-    async def answer(request: Request, context: Context, seed: int | None) -> tuple[str, bool]:
-        """Give the response, and whether it is the fixed text, which waits for nobody."""
-        text = await asyncio.to_thread(agent.help, context)
-        if text is not None:
-            metrics.fixed.inc()
-            return text, True
-        work = asyncio.create_task(batcher.respond(context, seed=seed))
-        try:
-            while not work.done():
-                await asyncio.wait([work], timeout=_POLL_S)
-                if not work.done() and await request.is_disconnected():
-                    raise RefusedError(499, "the client went away")
-            return work.result(), False
-        except QueueFullError as e:
-            raise RefusedError(429, "the queue is full", retry_s=1) from e
-        except TimeoutError as e:
-            raise RefusedError(504, "the response took too long") from e
-        except RefusedError:
-            raise
-        except Exception as e:
-            raise RefusedError(500, "the model failed on this request") from e
-        finally:
-            work.cancel()
-
     body = {"content": {"application/json": {"schema": ChatRequest.model_json_schema()}}, "required": True}
-    codes: dict[int | str, dict[str, Any]] = {s: {"description": "refused"} for s in (400, 401, 413, 429, 500, 504)}
+    codes: dict[int | str, dict[str, Any]] = {
+        s: {"description": "refused"} for s in (400, 401, 403, 413, 429, 500, 504)
+    }
 
     @app.post("/v1/chat/completions", openapi_extra={"requestBody": body}, responses=codes, response_model=None)
     async def chat(request: Request) -> JSONResponse | StreamingResponse:
         """Give the response to the messages, whole or as server-sent events."""
         admit(request)
-        start = time.monotonic()
         wanted = await _read(request, config)
         try:
             context = context_of(wanted.messages)
         except InputError as e:
             raise RefusedError(400, str(e)) from e
-        if emotions is not None:
-            first = context.utterances[0].content
-            context = context.model_copy(update={"emotion": (await asyncio.to_thread(emotions, [first]))[0]})
-        text, is_fixed = await answer(request, context, wanted.seed)
-        extras = await asyncio.to_thread(_extras, context, text, is_off=is_fixed)
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.agent.name}
+        events = _worded(service.stream(context, wanted.settings))
+        try:
+            if wanted.stream:  # what is refused has its status; then the stream begins
+                first = await _or_gone(request, anext(events))
+            else:
+                done = await _or_gone(request, _last(events))
+        except BaseException:
+            await events.aclose()
+            raise
         metrics.requests.labels("200").inc()
-        metrics.seconds.observe(time.monotonic() - start)
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": agent.name}
-        if wanted.stream:
-            return StreamingResponse(_events(head, text, extras), media_type="text/event-stream", headers=_HEADERS)
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        return JSONResponse(head | {"object": "chat.completion", "choices": [choice], "pege": extras}, 200, _HEADERS)
+        if not wanted.stream:
+            return JSONResponse(_completion(head, done))
+        chunks = _chunks(head, first, events, with_usage=wanted.wants_usage)
+        return EventStream(chunks, limit_s=service.timeout_s + _GRACE_S)
 
     return app
 
 
+class EventStream(StreamingResponse):
+    """Server-sent events whose generator is closed at once where the client goes away or reads too slowly."""
+
+    def __init__(self, chunks: AsyncGenerator[str], *, limit_s: float) -> None:
+        super().__init__(chunks, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._chunks, self._limit_s = chunks, limit_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            log.warning("a client read too slowly and was left")
+        finally:
+            await self._chunks.aclose()
+
+
 async def _read(request: Request, config: ServerConfig) -> ChatRequest:
-    raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > config.max_body_bytes:
-            raise RefusedError(413, f"the body is longer than {config.max_body_bytes} bytes")
     try:
-        wanted = ChatRequest.model_validate_json(bytes(raw))
+        wanted = ChatRequest.model_validate_json(await request.body())
     except ValidationError as e:
         raise RefusedError(400, why_invalid(e)) from e
     if len(wanted.messages) > config.max_messages:
@@ -182,26 +180,89 @@ async def _read(request: Request, config: ServerConfig) -> ChatRequest:
     return wanted
 
 
-def _extras(context: Context, response: str, *, is_off: bool) -> dict[str, Any]:
-    """Give the ``pege`` field: VAD of each utterance and of the response, emotion of u1, stage of guidance."""
-    texts = [u.content for u in context.utterances]
-    return {
-        "vad": vad_of([*texts, response]),
-        "emotion": context.emotion.model_dump() if context.emotion else None,
-        "guidance": guidance_of(len(texts), context.emotion, is_off=is_off),
-    }
+async def _or_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """Give what work gives, or end it as soon as the client goes away."""
+
+    async def goes_away() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(goes_away())
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise RefusedError(499, "the client went away")
+        return await task
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
-async def _events(head: dict[str, Any], text: str, extras: dict[str, Any]) -> AsyncIterator[str]:
-    """The response as the chunks of the OpenAI API, a word each; the last one has the ``pege`` field."""
-    words = text.split(" ")
-    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": word if k == 0 else f" {word}"} for k, word in enumerate(words)]
-    for delta in deltas:
-        yield _event(head, {"index": 0, "delta": delta, "finish_reason": None})
-    yield _event(head | {"pege": extras}, {"index": 0, "delta": {}, "finish_reason": "stop"})
+async def _worded(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    """Events, what fails worded for the client."""
+    async with aclosing(events):
+        try:
+            async for event in events:
+                yield event
+        except QueueFullError as e:
+            raise RefusedError(429, "the queue is full", retry_s=1) from e
+        except TimeoutError as e:
+            raise RefusedError(504, "the response took too long") from e
+        except ModelFailedError as e:
+            raise RefusedError(500, "the model failed on this request") from e
+
+
+async def _last(events: AsyncGenerator[Event]) -> Done:
+    async for event in events:
+        if isinstance(event, Done):
+            return event
+    raise AssertionError("a response has an end")
+
+
+def _completion(head: dict[str, Any], done: Done) -> dict[str, Any]:
+    """The response as the API gives it whole."""
+    message = {"role": "assistant", "content": done.text, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": done.finish, "logprobs": None}
+    body = {**head, "object": "chat.completion", "choices": [choice], "pege": done.extras}
+    return body if done.n_new is None else {**body, "usage": _usage(done)}
+
+
+async def _chunks(
+    head: dict[str, Any], first: Event, events: AsyncGenerator[Event], *, with_usage: bool
+) -> AsyncGenerator[str]:
+    """The response as the chunks of the API; the last one has the ``pege`` field."""
+
+    def chunk(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return _event({**head, "object": "chat.completion.chunk", "choices": [choice], **more})
+
+    yield chunk({"role": "assistant", "content": ""})
+    async with aclosing(events):
+        try:
+            async for event in _after(first, events):
+                if isinstance(event, Piece):
+                    yield chunk({"content": event.text})
+                    continue
+                yield chunk({}, event.finish, pege=event.extras)
+                if with_usage:
+                    usage = _usage(event)
+                    yield _event({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+        except RefusedError as e:
+            yield _event(e.body)
     yield "data: [DONE]\n\n"
 
 
-def _event(head: dict[str, Any], choice: dict[str, Any]) -> str:
-    return f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+async def _after(first: Event, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    yield first
+    async for event in events:
+        yield event
+
+
+def _usage(done: Done) -> dict[str, int]:
+    n_prompt, n_new = done.n_prompt or 0, done.n_new or 0
+    return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body)}\n\n"

@@ -1,4 +1,4 @@
-"""Requests to batches: one thread answers what waits together, and an error of one does not reach another."""
+"""Requests to the model: one thread generates for all, a row each; what fails for one does not reach another."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Protocol
 
 from pege.agent import Agent
+from pege.agent.ask import Ask, End
+from pege.agent.settings import Adjustable, Settings
 from pege.dialog import Context
 
 log = logging.getLogger(__name__)
@@ -19,42 +21,136 @@ _GATHER_S = 0.005  # what a first request waits for company
 
 
 class QueueFullError(Exception):
-    """No room for another request."""
+    """No room for another request, or the server is stopping."""
 
 
-@dataclass
-class _Job:
-    context: Context
-    seed: int | None
-    deadline: float
-    future: asyncio.Future[str]
-    loop: asyncio.AbstractEventLoop
-    left_off: threading.Event = field(default_factory=threading.Event)
+class ModelFailedError(Exception):
+    """The model could not answer this request."""
 
-    def settle(self, act: Callable[[], None]) -> None:
-        def safely() -> None:
-            if not self.future.done():
-                act()
 
+class Source(Protocol):
+    """Whoever generates for the service."""
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that wait."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests are answered."""
+
+    def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
+        """Give the pieces of a response and its end. Closing the generator ends the work on it within a token.
+
+        Raises:
+            QueueFullError: too many wait.
+            ModelFailedError: the model failed on this request.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Take no more requests, answer those there are, end."""
+
+
+class Batch(Protocol):
+    """Rows that are generated together (`pege.agent.continuous.ContinuousBatch`)."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are generated now."""
+
+    def admit(self, asks: Sequence[Ask]) -> None:
+        """Take in new rows."""
+
+    def step(self) -> None:
+        """Give each row a token."""
+
+    def abandon(self, error: Exception) -> None:
+        """End all rows with an error."""
+
+
+class WholeBatch:
+    """For agents that only give whole responses: all that wait are answered at once, those of equal settings together.
+
+    Args:
+        agent: answers contexts.
+    """
+
+    n_rows = 0
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+
+    def admit(self, asks: Sequence[Ask]) -> None:
+        """Answer the requests."""
+        for settings in dict.fromkeys(ask.settings for ask in asks):
+            same = [ask for ask in asks if ask.settings == settings]
+            # a seed repeats only what is alone in its batch
+            for group in [same] if settings.seed is None else [[ask] for ask in same]:
+                self._answer(group, settings)
+
+    def step(self) -> None:
+        """Nothing is left to do."""
+
+    def abandon(self, error: Exception) -> None:
+        """Nothing is left to end."""
+
+    def _answer(self, asks: Sequence[Ask], settings: Settings) -> None:
+        agent = self.agent.with_settings(settings) if isinstance(self.agent, Adjustable) else self.agent
+        try:
+            texts = agent.respond([ask.context for ask in asks], seed=settings.seed)
+        except Exception as e:
+            if len(asks) > 1:  # one bad request must not harm the others: each alone
+                for ask in asks:
+                    self._answer([ask], settings)
+                return
+            log.error("a request failed (%s)", type(e).__name__)
+            asks[0].give(End("error", error=e))
+            return
+        for ask, text in zip(asks, texts, strict=True):
+            ask.give(text)
+            ask.give(End())
+
+
+class _Asked:
+    """A request as its event loop sees it: pieces come from another thread."""
+
+    def __init__(self, context: Context, settings: Settings) -> None:
+        self._loop, self._pieces = asyncio.get_running_loop(), asyncio.Queue[str | End]()
+        self._left_off = threading.Event()
+        self.ask = Ask(context, settings, self._give, self._left_off.is_set)
+
+    def _give(self, piece: str | End) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            self.loop.call_soon_threadsafe(safely)
+            self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+
+    async def pieces(self) -> AsyncGenerator[str | End]:
+        """Give what comes, up to the end."""
+        try:
+            while True:
+                piece = await self._pieces.get()
+                if isinstance(piece, End) and piece.error is not None:
+                    raise ModelFailedError(type(piece.error).__name__) from piece.error
+                yield piece
+                if isinstance(piece, End):
+                    return
+        finally:
+            self._left_off.set()
 
 
 class Batcher:
-    """Dynamic batching of an agent.
+    """Batching of a local agent: a causal LM token by token, any other by whole responses.
 
     Args:
-        agent: answers contexts; only the batcher's thread calls it.
-        max_batch: contexts of a call.
+        agent: only the batcher's thread calls it.
+        max_batch: rows at once.
         max_queue: requests that wait.
-        timeout_s: of one request, waiting included.
     """
 
-    def __init__(self, agent: Agent, *, max_batch: int, max_queue: int, timeout_s: float) -> None:
-        self.agent, self.max_batch, self.timeout_s = agent, max_batch, timeout_s
-        self._waiting: queue.Queue[_Job] = queue.Queue(max_queue)
+    def __init__(self, agent: Agent, *, max_batch: int, max_queue: int) -> None:
+        self.max_batch = max_batch
+        self._waiting: queue.Queue[Ask] = queue.Queue(max_queue)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="pege-batcher", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(_batch_of(agent),), name="pege-batcher", daemon=True)
         self._thread.start()
 
     @property
@@ -67,57 +163,103 @@ class Batcher:
         """Whether requests are answered."""
         return self._thread.is_alive() and not self._closed.is_set()
 
-    async def respond(self, context: Context, *, seed: int | None = None) -> str:
-        """Give the response to one context. Cancelling the caller takes a request that waits off the queue.
-
-        Raises:
-            QueueFullError: too many wait, or the server is stopping.
-            TimeoutError: it took longer than ``timeout_s``.
-        """
-        loop = asyncio.get_running_loop()
-        job = _Job(context, seed, time.monotonic() + self.timeout_s, loop.create_future(), loop)
-        if self._closed.is_set():
+    async def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
+        """Give the pieces of a response and its end; see `Source`."""
+        if not self.is_alive:
             raise QueueFullError
-        try:
-            self._waiting.put_nowait(job)
-        except queue.Full as e:
-            raise QueueFullError from e
-        try:
-            return await asyncio.wait_for(job.future, self.timeout_s)
-        finally:
-            job.left_off.set()
-
-    def close(self) -> None:
-        """Take no more requests, answer those that wait, end the thread."""
-        self._closed.set()
-        self._thread.join(self.timeout_s)
-
-    def _work(self) -> None:
-        while not (self._closed.is_set() and self._waiting.empty()):
+        asked = _Asked(context, settings)
+        async with contextlib.aclosing(asked.pieces()) as pieces:
             try:
-                jobs = [self._waiting.get(timeout=0.1)]
-            except queue.Empty:
-                continue
-            time.sleep(_GATHER_S)
-            while len(jobs) < self.max_batch and not self._waiting.empty():
-                jobs.append(self._waiting.get_nowait())
-            jobs = [j for j in jobs if not j.left_off.is_set() and time.monotonic() < j.deadline]
-            seeded = [[j] for j in jobs if j.seed is not None]  # a seed repeats only what is alone in its batch
-            for batch in [[j for j in jobs if j.seed is None], *seeded]:
-                if batch:
-                    self._answer(batch)
+                self._waiting.put_nowait(asked.ask)
+            except queue.Full as e:
+                raise QueueFullError from e
+            async for piece in pieces:
+                yield piece
 
-    def _answer(self, jobs: list[_Job]) -> None:
+    def close(self, timeout_s: float) -> None:
+        """Take no more requests, answer those there are, end the thread."""
+        self._closed.set()
+        self._thread.join(timeout_s)
+
+    def _work(self, batch: Batch) -> None:
+        while not (self._closed.is_set() and self._waiting.empty() and not batch.n_rows):
+            asks = self._next(batch.n_rows)
+            try:
+                if asks:
+                    batch.admit(asks)
+                batch.step()
+            except Exception as e:  # the thread must outlive a bug, or nobody is answered any more
+                log.error("the batch failed (%s)", type(e).__name__)
+                batch.abandon(e)
+                for ask in asks:
+                    ask.give(End("error", error=e))
+
+    def _next(self, n_rows: int) -> list[Ask]:
+        """Requests to take in now; where no row is generated, wait for one, and a little for company."""
+        asks: list[Ask] = []
+        if not n_rows:
+            with contextlib.suppress(queue.Empty):
+                asks.append(self._waiting.get(timeout=0.1))
+                time.sleep(_GATHER_S)
+        with contextlib.suppress(queue.Empty):
+            while n_rows + len(asks) < self.max_batch:
+                asks.append(self._waiting.get_nowait())
+        return [ask for ask in asks if not ask.is_left_off()]
+
+
+def _batch_of(agent: Agent) -> Batch:
+    from pege.agent.trivial import TrivialAgent
+
+    if isinstance(agent, TrivialAgent):
+        return WholeBatch(agent)
+    from pege.agent.continuous import ContinuousBatch
+
+    return ContinuousBatch(agent) if ContinuousBatch.fits(agent) else WholeBatch(agent)
+
+
+class Proxy:
+    """An endpoint as a source: it batches by itself, here requests are only counted.
+
+    Args:
+        answer: answers one request, see `pege.agent.endpoint.EndpointAgent.answer`.
+        max_parallel: requests at once.
+        max_queue: requests that wait.
+    """
+
+    def __init__(self, answer: Callable[[Ask], Any], *, max_parallel: int, max_queue: int) -> None:
+        self._answer, self._max_queue = answer, max_queue
+        self._room = asyncio.Semaphore(max_parallel)
+        self._n_waiting, self._is_closed = 0, False
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that wait."""
+        return self._n_waiting
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests are answered; the endpoint itself is not asked."""
+        return not self._is_closed
+
+    async def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
+        """Give the pieces of a response and its end; see `Source`."""
+        if self._is_closed or (self._room.locked() and self._n_waiting >= self._max_queue):
+            raise QueueFullError
+        self._n_waiting += 1
         try:
-            texts = self.agent.respond([j.context for j in jobs], seed=jobs[0].seed)
-        except Exception as e:
-            if len(jobs) > 1:  # one bad request must not harm the others: each alone
-                for job in jobs:
-                    self._answer([job])
-                return
-            log.error("a request failed (%s)", type(e).__name__)
-            error = e
-            jobs[0].settle(lambda: jobs[0].future.set_exception(error))
-            return
-        for job, text in zip(jobs, texts, strict=True):
-            job.settle(lambda job=job, text=text: job.future.set_result(text))  # type: ignore[misc]
+            await self._room.acquire()
+        finally:
+            self._n_waiting -= 1
+        asked = _Asked(context, settings)
+        work = asyncio.create_task(self._answer(asked.ask))
+        try:
+            async with contextlib.aclosing(asked.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            work.cancel()
+            self._room.release()
+
+    def close(self, timeout_s: float) -> None:
+        """Take no more requests; uvicorn waits for those there are."""
+        self._is_closed = True

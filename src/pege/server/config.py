@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from pege.errors import InputError
+from pege.web import LOCALHOST, is_loopback
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -22,11 +22,12 @@ class ServerConfig(BaseModel):
     Attributes:
         host: address to bind; without keys only a loopback address.
         port: of TCP.
-        max_batch: dialogs that the local model answers at once.
+        max_batch: responses that the local model generates at once; with an endpoint, requests at once.
         max_queue: requests that wait; one more is refused with 429.
         timeout_s: from the arrival of a request to the end of its answer.
         max_body_bytes: of a request.
         max_messages: of a request.
+        max_tokens: of a response, whatever a request wants.
         key_hashes: sha256 of each API key, 64 hex digits.
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
@@ -34,13 +35,14 @@ class ServerConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    host: str = "127.0.0.1"
+    host: str = LOCALHOST
     port: int = Field(default=8000, ge=0, le=65_535)
     max_batch: int = Field(default=8, ge=1, le=256)
     max_queue: int = Field(default=64, ge=1, le=10_000)
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
     max_messages: int = Field(default=200, ge=1, le=10_000)
+    max_tokens: int = Field(default=512, ge=1, le=100_000)
     key_hashes: tuple[_Hash, ...] = ()
     alert_command: tuple[str, ...] = ()
     requests_per_minute: int = Field(default=600, ge=1)
@@ -51,7 +53,7 @@ class ServerConfig(BaseModel):
         Raises:
             InputError: no keys and no loopback address.
         """
-        if not self.key_hashes and self.host not in LOOPBACK:
+        if not self.key_hashes and not is_loopback(self.host):
             raise InputError(
                 "without keys the server binds to loopback only", where=f"--host {self.host}", fix="give --key_hashes"
             )

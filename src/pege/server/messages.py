@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pege.agent.settings import Settings
 from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Role, Utterance
 from pege.errors import InputError
 
@@ -31,15 +32,45 @@ class Message(BaseModel):
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
+class StreamOptions(BaseModel):
+    """What a stream also gives."""
+
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
 class ChatRequest(BaseModel):
-    """A request for a response. Settings of sampling are the run's own: those of a request are not used."""
+    """A request for a response. What is not named here (tools, logprobs, penalties) is not heeded."""
 
     model_config = ConfigDict(extra="ignore")
     model: str = Field(max_length=200)
     messages: list[Message] = Field(min_length=1)
     stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
-    n: Literal[1] = 1
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    n: Literal[1] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What of it changes how the agent decodes."""
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return Settings(
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=tuple(s for s in stops if s),
+        )
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the counts of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
 
 def context_of(messages: list[Message]) -> Context:

@@ -1,0 +1,197 @@
+"""The one place between HTTP and the agent, of the API and of the web chat: safety, streaming, limits, extras."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pege.agent import GuardedAgent
+from pege.agent.ask import End
+from pege.agent.guarded import Look
+from pege.agent.settings import Settings
+from pege.agent.turn import Turn
+from pege.dialog import Context, Emotion
+from pege.server.batching import Batcher, ModelFailedError, Proxy, QueueFullError, Source
+from pege.server.messages import guidance_of, vad_of
+from pege.server.metrics import Metrics
+
+__all__ = ["Done", "Event", "ModelFailedError", "Piece", "QueueFullError", "Service", "Settings"]
+
+log = logging.getLogger(__name__)
+_OUTCOMES = {QueueFullError: "queue-full", TimeoutError: "timeout", ModelFailedError: "failed"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text of the response that may be shown: the output filter has read it. Pieces are joined as they are."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a response.
+
+    Attributes:
+        text: all pieces.
+        is_fixed: whether the whole text is fixed: of a crisis, or of a response that was refused at its start.
+        kind: ``self-harm``, ``harm-to-others``, ``abuse`` or ``check-failed`` where it answers a crisis.
+        reason: why the model's response was cut or replaced by fixed text; None where it was not.
+        finish: ``length`` where the limit of tokens cut it, else ``stop``.
+        n_prompt: tokens read, where known.
+        n_new: tokens generated, where known.
+        extras: the ``pege`` field: ``vad`` of each utterance and of the response, ``emotion`` of u1, ``guidance``
+            (``weight``, ``stage``), ``crisis``, ``refused``.
+    """
+
+    text: str
+    is_fixed: bool
+    kind: str | None
+    reason: str | None
+    finish: Literal["stop", "length"]
+    n_prompt: int | None
+    n_new: int | None
+    extras: dict[str, Any]
+
+
+Event = Piece | Done
+
+
+class Service:
+    """Responses of one guarded agent, streamed. Make it in the event loop's thread, close it at the end.
+
+    Args:
+        agent: answers, behind the safety path.
+        max_batch: rows of a local model at once; requests to an endpoint at once.
+        max_queue: requests that wait.
+        timeout_s: of a request, waiting included.
+        max_tokens: of a response, whatever a request wants.
+        emotions: texts to their emotions; the first utterance's goes to the agent. None leaves it out.
+    """
+
+    def __init__(
+        self,
+        agent: GuardedAgent,
+        *,
+        max_batch: int = 8,
+        max_queue: int = 64,
+        timeout_s: float = 120.0,
+        max_tokens: int = 512,
+        emotions: Callable[[list[str]], list[Emotion]] | None = None,
+    ) -> None:
+        from pege.agent.endpoint import EndpointAgent
+
+        self.agent, self.timeout_s, self.max_tokens, self._emotions = agent, timeout_s, max_tokens, emotions
+        inner = agent.agent
+        self.source: Source
+        if isinstance(inner, EndpointAgent):
+            self.source = Proxy(inner.answer, max_parallel=max_batch, max_queue=max_queue)
+        else:
+            self.source = Batcher(inner, max_batch=max_batch, max_queue=max_queue)
+        self.metrics = Metrics(lambda: self.source.n_waiting)
+
+    async def stream(self, context: Context, settings: Settings | None = None) -> AsyncGenerator[Event]:
+        """Give the response to a context: `Piece` after `Piece`, then one `Done`.
+
+        Closing the generator (``aclosing``), or cancelling who reads it, frees its row within a token. Fixed text waits
+        for nobody and is one piece.
+
+        Raises:
+            QueueFullError: too many wait, or the server is stopping.
+            TimeoutError: it took longer than ``timeout_s``; what was given before stands.
+            ModelFailedError: the model failed on this request.
+        """
+        start, outcome, first_s = time.monotonic(), "left", None  # left by the client, as long as nothing else is known
+        done: Done | None = None
+        try:
+            async with aclosing(self._respond(context, settings or Settings(), start + self.timeout_s)) as events:
+                async for event in events:
+                    first_s = first_s or time.monotonic() - start
+                    if isinstance(event, Done):
+                        done, outcome = event, "done"
+                    yield event
+        except (QueueFullError, TimeoutError, ModelFailedError) as e:
+            outcome = _OUTCOMES[type(e)]
+            raise
+        finally:
+            self._count(outcome, done, first_s, time.monotonic() - start)
+
+    async def _respond(self, context: Context, wanted: Settings, deadline: float) -> AsyncGenerator[Event]:
+        context, look = await asyncio.to_thread(self._prepare, context)
+        if look.fixed is not None:
+            yield Piece(look.fixed)
+            yield await self._done(context, look, None, End())
+            return
+        own = getattr(self.agent.agent, "generation", {})
+        limit = min(wanted.max_tokens or own.get("max_new_tokens") or own.get("max_tokens") or 80, self.max_tokens)
+        wanted = wanted.model_copy(update={"max_tokens": limit})
+        turn, end, is_again = look.turn(stops=wanted.stop), End(), False
+        while turn.is_open:
+            try:
+                async with aclosing(self.source.stream(look.context, wanted)) as pieces:
+                    while turn.wants_more:
+                        async with asyncio.timeout(deadline - time.monotonic()):
+                            piece = await anext(pieces)
+                        if isinstance(piece, End):
+                            end = piece
+                            break
+                        if shown := turn.feed(piece):
+                            yield Piece(shown)
+                shown = turn.end()
+            except (QueueFullError, ModelFailedError):
+                if not is_again:
+                    raise
+                shown = turn.give_up("failed")
+            if shown:
+                yield Piece(shown)
+            wanted, is_again = wanted.again(), True
+        yield await self._done(context, look, turn, end)
+
+    def close(self) -> None:
+        """Take no more requests, and answer those there are."""
+        self.source.close(self.timeout_s)
+
+    def _count(self, outcome: str, done: Done | None, first_s: float | None, seconds: float) -> None:
+        """Note a response in metrics and log: no text, and not that it answered a crisis, which is of a person."""
+        self.metrics.responses.labels(outcome).inc()
+        fields: dict[str, Any] = {"outcome": outcome, "seconds": round(seconds, 3)}
+        if first_s is not None:
+            self.metrics.first.observe(first_s)
+            fields["first_s"] = round(first_s, 3)
+        if done is not None:
+            self.metrics.whole.observe(seconds)
+            self.metrics.fixed.inc(done.kind is not None)
+            self.metrics.refused.inc(done.reason is not None)
+            self.metrics.tokens.inc(done.n_new or 0)
+            fields |= {"n_prompt": done.n_prompt, "n_new": done.n_new}
+        log.info("response", extra={"fields": fields})
+
+    def _prepare(self, context: Context) -> tuple[Context, Look]:
+        if self._emotions is not None and context.emotion is None:
+            emotion = self._emotions([context.utterances[0].content])[0]
+            context = context.model_copy(update={"emotion": emotion})
+        return context, self.agent.look(context)
+
+    async def _done(self, context: Context, look: Look, turn: Turn | None, end: End) -> Done:
+        text = turn.text if turn else look.fixed or ""
+        reason = turn.reason if turn else None
+        extras = await asyncio.to_thread(_extras, context, look, text, reason)
+        finish: Literal["stop", "length"] = "length" if end.finish == "length" and reason is None else "stop"
+        is_fixed = turn is None or turn.is_fixed
+        return Done(text, is_fixed, look.kind, reason, finish, end.n_prompt, end.n_new, extras)
+
+
+def _extras(context: Context, look: Look, response: str, reason: str | None) -> dict[str, Any]:
+    texts = [u.content for u in context.utterances]
+    return {
+        "vad": vad_of([*texts, response]),
+        "emotion": context.emotion.model_dump() if context.emotion else None,
+        "guidance": guidance_of(len(texts), context.emotion, is_off=look.fixed is not None),
+        "crisis": look.kind,
+        "refused": reason,
+    }
