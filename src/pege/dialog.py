@@ -107,12 +107,16 @@ class Dialog(BaseModel):
 
 
 class Context(BaseModel):
-    """All utterances before a response, and the response where it is known."""
+    """All utterances before a response, and the response where it is known.
+
+    ``is_supportive``: the dialog had a crisis; whoever responds only supports, without guidance (docs/safety.md).
+    """
 
     model_config = ConfigDict(frozen=True)
     utterances: tuple[Utterance, ...]
     emotion: Emotion | None = None
     response: str | None = None
+    is_supportive: bool = False
 
 
 def make_dialog(texts: list[str], **fields: Any) -> Dialog:

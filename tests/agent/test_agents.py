@@ -173,7 +173,7 @@ def test_a_check_that_fails_gives_the_fixed_text_and_no_model_answers(monkeypatc
     def broken(texts):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("pege.agent.guarded.check_dialog", broken)
+    monkeypatch.setattr("pege.agent.guarded.judge_dialog", broken)
     inner, told = Counting(), []
     guarded = GuardedAgent(inner, alert=told.append)
     assert guarded.respond([context("hello")]) == [help_text("en")]

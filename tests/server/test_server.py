@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from pege.agent import GuardedAgent
 from pege.agent.generate import LocalAgent
+from pege.agent.settings import Settings
 from pege.dialog import Emotion
 from pege.errors import InputError
 from pege.models.causal import load_model
 from pege.safety import help_text
-from pege.server.app import make_app
+from pege.server.app import make_app, make_service
 from pege.server.batching import Batcher, QueueFullError
 from pege.server.config import ServerConfig
 from pege.server.messages import Message, context_of, guidance_of
@@ -54,7 +55,8 @@ class Echo:
 
 class Served:
     def __init__(self, agent, **config):
-        app = make_app(GuardedAgent(agent), ServerConfig(**config), emotions=emotions)
+        config = ServerConfig(**config)
+        app = make_app(make_service(GuardedAgent(agent), config, emotions=emotions), config)
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -88,13 +90,18 @@ def test_the_openai_client_chats_with_a_local_model(serve, tiny_model_dir):
         assert [m.id for m in client.models.list()] == ["tiny"]
         whole = client.chat.completions.create(**HELLO, seed=3)
         assert whole.choices[0].message.content
+        assert whole.usage.completion_tokens == 5
+        assert whole.choices[0].finish_reason == "length"
         extras = whole.model_extra["pege"]
         assert len(extras["vad"]) == 2
         assert extras["emotion"]["negative"] == 0.8
         assert extras["guidance"]["stage"] == "empathy"
         chunks = list(client.chat.completions.create(**HELLO, seed=3, stream=True))
         assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole.choices[0].message.content
-        assert chunks[-1].choices[0].finish_reason == "stop"
+        assert chunks[-1].choices[0].finish_reason == "length"
+        assert client.chat.completions.create(**HELLO, max_tokens=2).usage.completion_tokens == 2
+        greedy = [client.chat.completions.create(**HELLO, temperature=0).choices[0].message.content for _ in range(2)]
+        assert greedy[0] == greedy[1]
 
 
 @pytest.mark.parametrize(("text", "language"), [("I want to kill myself", "en"), ("我不想活了", "zh")])
@@ -102,7 +109,7 @@ def test_a_crisis_gets_the_fixed_text_and_no_model(serve, text, language):
     agent = Echo()
     body = {**HELLO, "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "ok"},
                                   {"role": "user", "content": text[:2]}]}  # fmt: skip
-    answer = httpx.post(serve(agent).url + "/v1/chat/completions", json=body).json()
+    answer = httpx.post(serve(agent).url + "/v1/chat/completions", json=body, timeout=60).json()
     assert answer["choices"][0]["message"]["content"] in (help_text("en"), help_text(language))
     assert answer["pege"]["guidance"]["stage"] == "off"
     assert agent.batches == []
@@ -117,7 +124,7 @@ def test_requests_that_wait_share_a_batch_and_a_bad_one_harms_none(serve):
             texts = ["one", "two boom", "three", "four"]
             bodies = [{**HELLO, "messages": [{"role": "user", "content": t}]} for t in texts]
             return await asyncio.gather(
-                *(client.post(url + "/v1/chat/completions", json=b, timeout=20) for b in bodies)
+                *(client.post(url + "/v1/chat/completions", json=b, timeout=60) for b in bodies)
             )
 
     codes = [r.status_code for r in asyncio.run(ask())]
@@ -130,7 +137,7 @@ def test_an_overload_is_429_with_retry_after_and_health_stays_up(serve):
 
     async def ask():
         async with httpx.AsyncClient() as client:
-            posts = [client.post(served.url + "/v1/chat/completions", json=HELLO, timeout=20) for _ in range(10)]
+            posts = [client.post(served.url + "/v1/chat/completions", json=HELLO, timeout=60) for _ in range(10)]
             health = client.get(served.url + "/healthz")
             return await asyncio.gather(*posts), await health
 
@@ -143,12 +150,17 @@ def test_an_overload_is_429_with_retry_after_and_health_stays_up(serve):
     assert "pege_requests_total" in httpx.get(served.url + "/metrics").text
 
 
+async def whole(batcher, text, settings=None):
+    pieces = batcher.stream(context_of([Message(role="user", content=text)]), settings or Settings())
+    return "".join([p async for p in pieces if isinstance(p, str)])
+
+
 def test_a_client_that_goes_away_leaves_the_queue():
     agent = Echo(wait_s=0.3)
-    batcher = Batcher(agent, max_batch=1, max_queue=5, timeout_s=10)
+    batcher = Batcher(agent, max_batch=1, max_queue=5)
 
     async def ask():
-        tasks = [asyncio.create_task(batcher.respond(context_of([Message(role="user", content=t)]))) for t in "abc"]
+        tasks = [asyncio.create_task(whole(batcher, t)) for t in "abc"]
         await asyncio.sleep(0.1)
         tasks[1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,14 +168,16 @@ def test_a_client_that_goes_away_leaves_the_queue():
     answers = asyncio.run(ask())
     assert [type(a) for a in answers] == [str, asyncio.CancelledError, str]
     assert agent.batches == [1, 1]
-    batcher.close()
+    batcher.close(10)
     with pytest.raises(QueueFullError):
-        asyncio.run(batcher.respond(context_of([Message(role="user", content="late")])))
+        asyncio.run(whole(batcher, "late"))
 
 
 def test_stopping_answers_what_waits(serve):
     served, found = serve(Echo(wait_s=0.5)), []
-    thread = threading.Thread(target=lambda: found.append(httpx.post(served.url + "/v1/chat/completions", json=HELLO)))
+    thread = threading.Thread(
+        target=lambda: found.append(httpx.post(served.url + "/v1/chat/completions", json=HELLO, timeout=60))
+    )
     thread.start()
     time.sleep(0.2)
     served.stop()
@@ -204,7 +218,8 @@ def test_an_alert_command_is_told_the_kind_and_no_text(tmp_path):
 
 @pytest.fixture(scope="module")
 def plain_app():
-    return make_app(GuardedAgent(Echo()), ServerConfig(max_body_bytes=5_000, max_messages=3, requests_per_minute=10**6))
+    config = ServerConfig(max_body_bytes=5_000, max_messages=3, requests_per_minute=10**6)
+    return make_app(make_service(GuardedAgent(Echo()), config), config)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +252,7 @@ def test_no_json_gives_a_server_error(plain_app, value):
 def _post(app, body):
     async def ask():
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return (await client.post("/v1/chat/completions", content=body)).status_code
 
     return asyncio.run(ask())

@@ -19,6 +19,11 @@ class Agent(Protocol):
         """Give one response per context, never empty; the same seed gives the same responses where that is possible."""
 
 
+def can_support(agent: Agent) -> bool:
+    """Whether an agent heeds ``Context.is_supportive``: it has a ``can_support`` that is true."""
+    return bool(getattr(agent, "can_support", False))
+
+
 class StreamingAgent(Agent, Protocol):
     """An agent that also gives a response in pieces, as it comes."""
 

@@ -41,6 +41,8 @@ class EndpointAgent:
         InputError: a setting of generation out of its range.
     """
 
+    can_support = True
+
     def __init__(
         self,
         url: str,
@@ -158,7 +160,8 @@ class EndpointAgent:
             swapped = {"user": "assistant", "assistant": "user"}
             turns = [{"role": swapped[u.role], "content": u.content} for u in context.utterances]
             return [{"role": "system", "content": _AS_USER}, *turns]
-        lead = system_line(context.emotion if self.emotion_input else None)
+        emotion = context.emotion if self.emotion_input else None
+        lead = system_line(emotion, is_supportive=context.is_supportive)
         return [
             {"role": "system", "content": lead},
             *({"role": u.role, "content": u.content} for u in context.utterances),

@@ -41,6 +41,8 @@ class LocalAgent(ModelAgent):
         InputError: a setting of generation out of its range.
     """
 
+    can_support = True
+
     def __init__(
         self,
         name: str,
@@ -129,6 +131,7 @@ class LocalAgent(ModelAgent):
                 c.emotion if self.emotion_input else None,
                 next_role=self.role,
                 max_length=self.max_context,
+                is_supportive=c.is_supportive,
             )
             for c in contexts
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Generator, Sequence
@@ -9,10 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from pege.agent.agent import StreamingAgent
+from pege.agent.agent import StreamingAgent, can_support
+from pege.agent.output_filter import refuse_response, support_text
 from pege.agent.turn import Turn
 from pege.dialog import Context
-from pege.safety import Crisis, check_dialog, help_for
+from pege.safety import Crisis, help_for, judge_dialog
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Look:
     Attributes:
         context: what the model may read, where it is asked.
         fixed: the fixed text that is the whole answer, or None: the model is asked.
-        kind: of the hit, or ``check-failed``; None without one.
+        kind: of the hit, ``earlier`` for one of an earlier utterance, or ``check-failed``; None without one.
     """
 
     context: Context
@@ -42,14 +44,19 @@ class Look:
     kind: str | None = None
 
     def turn(self, *, stops: Sequence[str] = ()) -> Turn:
-        """Start the response of the model's."""
-        return Turn(self.context.utterances[-1].content, stops=stops)
+        """Start the response of the model's; after a crisis the filter is stricter and fixed words end it."""
+        asked = self.context.utterances[-1].content
+        if not self.context.is_supportive:
+            return Turn(asked, stops=stops)
+        refuse = functools.partial(refuse_response, is_supportive=True)
+        return Turn(asked, stops=stops, refuse=refuse, closing=support_text(asked))
 
 
 class GuardedAgent:
     """An agent behind the crisis check, whose responses pass the output filter.
 
-    Once an utterance of the user's was a hit, all later responses of that dialog are the fixed text too: no guidance.
+    Once an utterance of the user's was a hit, guidance is off for the rest of that dialog. Where the hit was sure, all
+    later responses are the fixed text too; else an agent that can may answer in a supportive mode (docs/safety.md).
     It fails closed: where a check cannot be loaded or raises, the answer is the fixed text.
 
     Args:
@@ -83,13 +90,18 @@ class GuardedAgent:
         """Check what the user said so far; the model is only asked where the answer has no fixed text."""
         said = [u.content for u in context.utterances if u.role == "user"]
         try:
-            crisis = check_dialog(said) or next((c for g in self.guards for t in said if (c := g.check(t))), None)
+            found = judge_dialog(said)
+            crisis = found.crisis or next((c for g in self.guards for t in said if (c := g.check(t))), None)
         except Exception as e:  # fails closed: no model answers where a check could not
             log.error("the crisis check failed (%s); the fixed text is given", type(e).__name__)
             self._tell("check-failed")
             return Look(context, help_for(said[-1] if said else ""), "check-failed")
         if crisis is None:
-            return Look(context)
+            if not found.had_crisis:
+                return Look(context)
+            if can_support(self.agent):
+                return Look(context.model_copy(update={"is_supportive": True, "emotion": None}))
+            return Look(context, help_for(said[-1]), "earlier")  # told of when it was said
         self._tell(crisis.kind)
         return Look(context, help_for(said[-1]), crisis.kind)
 

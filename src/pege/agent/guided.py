@@ -82,6 +82,9 @@ class GuidedLogits:
             period=guide.period,
             like=torch.zeros(len(contexts)),
         )  # (B, 3), (B,), (B,)
+        is_guided = torch.tensor([float(not c.is_supportive) for c in contexts])  # after a crisis nobody is led
+        g = self.guidance
+        self.guidance = Guidance(g.target, g.distance_weight * is_guided, g.norm_weight * is_guided)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Give the guided logits, (B n, V)."""

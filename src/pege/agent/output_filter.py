@@ -6,38 +6,65 @@ import functools
 import importlib.resources
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pege.safety import check_phrases
 from pege.safety.normalize import forms
 from pege.words import guess_language
 
-REASONS = ("harm", "dismissive", "medical")
+if TYPE_CHECKING:
+    from pege.emotion import TextClassifier
+
+REASONS = ("harm", "dismissive", "medical", "cheering")
+_SENTENCES = re.compile(r"(?<=[.!?。！？…])\s*")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 
 
-def refuse_response(text: str) -> str | None:
+def refuse_response(text: str, *, is_supportive: bool = False) -> str | None:
     """Give why a response must not be said, ``harm``, ``dismissive``, ``medical`` or ``offensive``, or None.
 
-    Phrases only: what is worded otherwise gets through (docs/safety.md). A response that itself speaks of a crisis
-    (an agent that says it wants to die) counts as ``harm``.
+    In supportive mode, after a crisis, what cheers up is refused too, as ``cheering``.
+    Phrases, and a classifier of offensive language: what is worded otherwise gets through (docs/safety.md). A response
+    that itself speaks of a crisis (an agent that says it wants to die) counts as ``harm``.
     """
     import pyarrow as pa
 
-    from pege.corpus.offensive import offensive_words
+    from pege.corpus.offensive import OFFENSIVE_THRESHOLD, offensive_words
 
     plain = [_APOSTROPHE.sub("", form) for form in forms(text)]
     for reason, pattern in _patterns():
-        if any(pattern.search(form) for form in plain):
+        if (is_supportive or reason != "cheering") and any(pattern.search(form) for form in plain):
             return reason
     if check_phrases(text) is not None:
         return "harm"
-    return "offensive" if offensive_words(pa.array([text]))[0].as_py() else None
+    if offensive_words(pa.array([text]))[0].as_py():
+        return "offensive"
+    sentences = [s for s in _SENTENCES.split(text) if s.strip()]
+    last = sentences[-1:]  # those before it were read when they were last
+    return "offensive" if last and _p_offensive(last[0]) > OFFENSIVE_THRESHOLD else None
+
+
+def _p_offensive(text: str) -> float:
+    """By the corpus' classifier; what it raises fails the response, which is then not said."""
+    return float(_offensive_classifier().predict([text])[0, 1])
+
+
+@functools.cache
+def _offensive_classifier() -> TextClassifier:
+    from pege.corpus.offensive import load_offensive_classifier
+
+    return load_offensive_classifier()
 
 
 def fixed_response(language_of: str) -> str:
     """Give what is said in place of a response that was refused twice, in the language of a text."""
     texts: dict[str, str] = _lists()["text"]
+    return texts[guess_language(language_of)]
+
+
+def support_text(language_of: str) -> str:
+    """Give what ends each response of a model after a crisis, in the language of a text."""
+    texts: dict[str, str] = _lists()["support"]
     return texts[guess_language(language_of)]
 
 

@@ -30,6 +30,7 @@ class Turn:
     Args:
         asked: the user's last utterance; fixed text is in its language.
         stops: texts before which the response ends.
+        closing: fixed words after a response of the model's.
         refuse: gives why a text must not be said, or None.
 
     Attributes:
@@ -40,11 +41,17 @@ class Turn:
     """
 
     def __init__(
-        self, asked: str, *, stops: Sequence[str] = (), refuse: Callable[[str], str | None] = refuse_response
+        self,
+        asked: str,
+        *,
+        stops: Sequence[str] = (),
+        closing: str = "",
+        refuse: Callable[[str], str | None] = refuse_response,
     ) -> None:
         self.text, self.is_open, self.is_fixed = "", True, False
         self.reason: str | None = None
         self._asked, self._stops, self._refuse = asked, stops, refuse
+        self._closing = closing
         self._rest, self._has_gap, self._n_tries = "", False, 0
         self._is_refused = self._is_ended = False
 
@@ -79,7 +86,7 @@ class Turn:
         self._n_tries += 1
         if self.text and not self._is_refused:
             self.is_open, self.reason = False, None
-            return shown
+            return shown + self._append(self._closing)
         if not self.text and self._n_tries < _N_TRIES:
             self._is_refused = False
             return ""
@@ -89,8 +96,11 @@ class Turn:
         """End the response with fixed text, for a reason unless there is one already, and give that text."""
         self.is_open, self._is_refused, self.reason = False, True, self.reason or reason
         fixed = FALLBACK[guess_language(self._asked)] if self.reason == "empty" else fixed_response(self._asked)
-        gap = " " if self.text and self.text[-1].isascii() else ""
         self.is_fixed = not self.text
+        return self._append(fixed)
+
+    def _append(self, fixed: str) -> str:
+        gap = " " if self.text and fixed and self.text[-1].isascii() else ""
         self.text += gap + fixed
         return gap + fixed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,6 +10,7 @@ from cyclopts import Parameter
 from pege.agent import GuardedAgent, load_agent
 from pege.errors import InputError
 from pege.server.config import ServerConfig
+from pege.web import run_app
 
 
 def serve(run: str, /, *, config: Annotated[ServerConfig | None, Parameter(name="*")] = None) -> None:
@@ -21,23 +23,32 @@ def serve(run: str, /, *, config: Annotated[ServerConfig | None, Parameter(name=
     config = config or ServerConfig()
     config.check_bind()
     try:
-        import uvicorn
-
         from pege.server.app import make_app, make_service
     except ImportError as e:
         raise InputError(f"the server needs {e.name}", fix="pip install 'pege[web]'") from e
+    from pege.agent.guard import load_guard
+    from pege.agent.output_filter import refuse_response
     from pege.emotion import load_emotion_classifier
     from pege.safety import check_crisis
+    from pege.server.logs import log_as_json
+    from pege.server.messages import vad_of
 
     check_crisis("")  # a classifier that cannot be loaded is told now, not at the first request
-    agent = GuardedAgent(load_agent(run), alert=config.alert)
+    if config.json_logs:
+        log_as_json()
+    api_key = os.environ.get("OPENAI_API_KEY")
+    guards = [load_guard(spec, api_key=api_key) for spec in config.guards]
+    agent = GuardedAgent(load_agent(run, api_key=api_key), guards=guards, alert=config.alert)
     classifier = load_emotion_classifier()
+    refuse_response("hello")  # read now what the first response would wait for
+    vad_of(["hello", "你好"])
     app = make_app(make_service(agent, config, emotions=classifier.emotions), config)
-    uvicorn.run(
+    run_app(
         app,
         host=config.host,
         port=config.port,
-        access_log=False,
-        log_level="warning",
+        on_start=lambda: print(f"http://{config.host}:{config.port}/v1", flush=True),
         timeout_graceful_shutdown=int(config.timeout_s),
+        limit_concurrency=1_000,
+        log_config=None,
     )

@@ -17,6 +17,10 @@ from pege.dialog import Emotion, Role, Utterance
 from pege.errors import InputError
 
 SYSTEM_LINE = "A chat between two people."
+SUPPORT_LINE = (
+    "One of the two may be in distress. Listen, say back what you heard, be gentle and brief. Do not cheer up, joke, "
+    "judge or give advice on health. Encourage talking with a trusted person or a help line."
+)
 _PLAIN_HEADERS = {"system": "", "user": "User: ", "assistant": "Assistant: "}
 _MARK = '\ue000Aa"{}"\ue001'  # stands for a text; capital and quotes show a template that changes them
 _MARKS = re.compile(r'\ue000Aa"(\d+)"\ue001')
@@ -39,8 +43,13 @@ class Encoded:
     stop_ids: tuple[int, ...]
 
 
-def system_line(emotion: Emotion | None) -> str:
-    """Give the line ahead of the first utterance: p(positive | u1) and p(negative | u1) as text, two decimals."""
+def system_line(emotion: Emotion | None, *, is_supportive: bool = False) -> str:
+    """Give the line ahead of the first utterance: p(positive | u1) and p(negative | u1) as text, two decimals.
+
+    After a crisis it asks for support instead, and has no emotion in it.
+    """
+    if is_supportive:
+        return SUPPORT_LINE
     if emotion is None:
         return SYSTEM_LINE
     return f"{SYSTEM_LINE} First utterance: positive {emotion.positive:.2f}, negative {emotion.negative:.2f}."
@@ -53,6 +62,7 @@ def encode_dialog(
     *,
     next_role: Role | None = None,
     max_length: int | None = None,
+    is_supportive: bool = False,
 ) -> Encoded:
     """Encode utterances with the model's chat template, or as plain lines where it has none.
 
@@ -63,6 +73,7 @@ def encode_dialog(
         next_role: who speaks next: its header ends the ids. None for a whole dialog.
         max_length: where the ids are longer, the oldest turns are dropped whole; the system line stays. The last
             utterance is never dropped.
+        is_supportive: whether the system line asks for support, as after a crisis.
 
     Raises:
         InputError: no utterances; a template that rewrites earlier utterances, leaves some out, or refuses them.
@@ -70,7 +81,7 @@ def encode_dialog(
     if not utterances:
         raise InputError("no utterances", fix="a dialog has at least one")
     roles = [u.role for u in utterances] + ([next_role] if next_role else [])
-    frames = _frames(tokenizer, roles, system_line(emotion))
+    frames = _frames(tokenizer, roles, system_line(emotion, is_supportive=is_supportive))
     tokens = {text: _tokens(tokenizer, text) for text in {*frames[0], *frames[1]}}
     headers, tails = ([tokens[text] for text in texts] for texts in frames)
     contents = _content_tokens(tokenizer, [" ".join(u.content.split()) for u in utterances])

@@ -3,13 +3,23 @@
 No model library is imported. Recall first; docs/safety.md says what it misses. A hit is never answered by a model.
 """
 
-from pege.safety.check import Crisis, Judgement, check_crisis, check_dialog, check_phrases, judge
+from pege.safety.check import (
+    Crisis,
+    DialogJudgement,
+    Judgement,
+    check_crisis,
+    check_dialog,
+    check_phrases,
+    judge,
+    judge_dialog,
+)
 from pege.safety.help import help_for, help_text
 from pege.safety.phrases import KINDS, Kind
 
 __all__ = [
     "KINDS",
     "Crisis",
+    "DialogJudgement",
     "Judgement",
     "Kind",
     "check_crisis",
@@ -18,4 +28,5 @@ __all__ = [
     "help_for",
     "help_text",
     "judge",
+    "judge_dialog",
 ]

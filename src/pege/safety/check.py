@@ -60,20 +60,41 @@ def judge(text: str) -> Judgement:
     return best
 
 
-def check_dialog(user_utterances: Sequence[str]) -> Crisis | None:
+@dataclass(frozen=True)
+class DialogJudgement:
+    """What the check says of a dialog.
+
+    Attributes:
+        crisis: the hit that is answered with the fixed text now, or None.
+        had_crisis: whether an earlier utterance was a hit: guidance is off, a model may only support.
+    """
+
+    crisis: Crisis | None
+    had_crisis: bool = False
+
+
+def judge_dialog(user_utterances: Sequence[str]) -> DialogJudgement:
     """Check what a user said so far: each utterance, and the phrases that two in a row make together.
 
-    The newest utterance is a hit like any text. Of those before it only a score of ``LOCK_SCORE`` or more holds on: a
-    threshold that puts recall first is often wrong, and one wrong hit must not end a whole dialog.
+    The newest utterance is a hit like any text. Of those before it a score of ``LOCK_SCORE`` or more is answered with
+    the fixed text for the rest of the dialog; a lower one is only remembered: a threshold that puts recall first is
+    often wrong, and one wrong hit must not end a whole dialog.
     """
+    had_crisis = False
     for k, text in enumerate(reversed(user_utterances)):
         crisis = check_crisis(text)
         if crisis and (k == 0 or crisis.score >= LOCK_SCORE):
-            return crisis
+            return DialogJudgement(crisis, had_crisis=True)
+        had_crisis |= crisis is not None
     for first, second in itertools.pairwise(user_utterances):
         if crisis := check_phrases(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
-            return crisis
-    return None
+            return DialogJudgement(crisis, had_crisis=True)
+    return DialogJudgement(None, had_crisis)
+
+
+def check_dialog(user_utterances: Sequence[str]) -> Crisis | None:
+    """Give the hit that a dialog is answered with the fixed text for; see ``judge_dialog``."""
+    return judge_dialog(user_utterances).crisis
 
 
 def check_phrases(text: str) -> Crisis | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import subprocess
 import threading
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pege.errors import InputError
 from pege.web import LOCALHOST, is_loopback
 
+log = logging.getLogger(__name__)
+_ALERT_S = 10.0
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -29,6 +33,9 @@ class ServerConfig(BaseModel):
         max_messages: of a request.
         max_tokens: of a response, whatever a request wants.
         key_hashes: sha256 of each API key, 64 hex digits.
+        alert_url: an https address that is sent kind and time of each hit, as JSON, and no text.
+        guards: guard models beside our check (Qwen3Guard, Llama Guard): http://HOST:PORT/v1#MODEL, a folder, a hub name.
+        json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
         requests_per_minute: of each key, or of all where there are no keys.
@@ -45,6 +52,9 @@ class ServerConfig(BaseModel):
     max_tokens: int = Field(default=512, ge=1, le=100_000)
     key_hashes: tuple[_Hash, ...] = ()
     alert_command: tuple[str, ...] = ()
+    alert_url: Annotated[str, Field(pattern=r"^https://[^\s/]+\S*$")] | None = None
+    guards: tuple[str, ...] = ()
+    json_logs: bool = True
     requests_per_minute: int = Field(default=600, ge=1)
 
     def check_bind(self) -> None:
@@ -59,10 +69,12 @@ class ServerConfig(BaseModel):
             )
 
     def alert(self, kind: str) -> None:
-        """Run the alert command, without waiting for its end."""
+        """Run the alert command and send the alert, without waiting for their end; what fails is only logged."""
         if self.alert_command:
             call = [*self.alert_command, kind]
             threading.Thread(target=subprocess.run, args=(call,), kwargs={"timeout": 60}, daemon=True).start()
+        if self.alert_url:
+            threading.Thread(target=_send, args=(self.alert_url, kind), daemon=True).start()
 
     def key_of(self, authorization: str) -> str | None:
         """Give the hash of the key in an Authorization header where it is one of ours, else None."""
@@ -70,3 +82,13 @@ class ServerConfig(BaseModel):
         given = hashlib.sha256(key.strip().encode()).hexdigest()
         is_ours = [hmac.compare_digest(given, known) for known in self.key_hashes]  # all are compared: no timing
         return given if scheme.lower() == "bearer" and any(is_ours) else None
+
+
+def _send(url: str, kind: str) -> None:
+    import httpx
+
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        httpx.post(url, json={"kind": kind, "time": when}, timeout=_ALERT_S).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        log.error("the alert could not be sent (%s)", type(e).__name__)

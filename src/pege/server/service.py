@@ -191,7 +191,9 @@ def _extras(context: Context, look: Look, response: str, reason: str | None) -> 
     return {
         "vad": vad_of([*texts, response]),
         "emotion": context.emotion.model_dump() if context.emotion else None,
-        "guidance": guidance_of(len(texts), context.emotion, is_off=look.fixed is not None),
+        "guidance": guidance_of(
+            len(texts), context.emotion, is_off=look.fixed is not None or look.context.is_supportive
+        ),
         "crisis": look.kind,
         "refused": reason,
     }

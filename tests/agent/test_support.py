@@ -1,0 +1,107 @@
+"""After a crisis: guidance off, a supportive mode with its own filter and closing words; guard models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pege.agent import GuardedAgent
+from pege.agent.guard import ModelGuard, load_guard, read_verdict
+from pege.agent.guided import Guide, GuidedLogits
+from pege.agent.output_filter import refuse_response, support_text
+from pege.dialog import Context, Emotion, make_dialog
+from pege.errors import InputError
+from pege.lexicon import load_lexicon
+from pege.models.prompt import SUPPORT_LINE, SYSTEM_LINE, system_line
+from pege.safety import Crisis, DialogJudgement, help_text
+
+
+class Scripted:
+    name, can_support = "scripted", True
+
+    def __init__(self, *responses):
+        self.left, self.seen = list(responses), []
+
+    def respond(self, contexts, *, seed=None):
+        self.seen += contexts
+        return [self.left.pop(0) for _ in contexts]
+
+    def stream(self, context, *, seed=None):
+        self.seen.append(context)
+        yield from self.left.pop(0)
+
+
+@pytest.fixture
+def after_a_soft_hit(monkeypatch):
+    """A dialog whose earlier utterance was a hit below the score that locks; the check itself has tests of its own."""
+    monkeypatch.setattr("pege.agent.guarded.judge_dialog", lambda said: DialogJudgement(None, had_crisis=True))
+    emotion = Emotion(negative=0.8, neutral=0.1, positive=0.1)
+    return Context(utterances=make_dialog(["it is too much", "(fixed)", "thank you"]).messages, emotion=emotion)
+
+
+@pytest.mark.parametrize("way", ["respond", "stream"])
+def test_after_a_crisis_a_model_supports_and_fixed_words_end_it(after_a_soft_hit, way):
+    inner = Scripted("I hear you.")
+    guarded = GuardedAgent(inner)
+    said = guarded.respond([after_a_soft_hit])[0] if way == "respond" else "".join(guarded.stream(after_a_soft_hit))
+    assert said == f"I hear you. {support_text('en')}"
+    assert inner.seen[0].is_supportive
+    assert inner.seen[0].emotion is None
+
+
+def test_after_a_crisis_what_cheers_up_is_drawn_again_and_then_replaced(after_a_soft_hit):
+    assert refuse_response("Cheer up!") is None
+    assert refuse_response("Cheer up!", is_supportive=True) == "cheering"
+    assert refuse_response("开心点！", is_supportive=True) == "cheering"
+    said = GuardedAgent(Scripted("Cheer up!", "Just be positive.")).respond([after_a_soft_hit])[0]
+    assert "positive" not in said
+    assert "listening" in said
+
+
+def test_after_a_crisis_an_agent_without_a_supportive_mode_is_not_asked(after_a_soft_hit):
+    inner = Scripted("I hear you.")
+    inner.can_support = False
+    assert GuardedAgent(inner).respond([after_a_soft_hit]) == [help_text("en")]
+    assert inner.seen == []
+
+
+def test_after_a_crisis_the_prompt_asks_for_support_and_nothing_is_guided(after_a_soft_hit):
+    assert system_line(after_a_soft_hit.emotion, is_supportive=True) == SUPPORT_LINE
+    assert system_line(None) == SYSTEM_LINE
+    contexts = [after_a_soft_hit, after_a_soft_hit.model_copy(update={"is_supportive": True})]
+    torch.manual_seed(0)
+    scores, table = torch.randn(2, 50), torch.rand(50, 3)
+    guided = GuidedLogits(Guide(load_lexicon("pege-en"), 2.0), contexts, table)(None, scores)
+    assert not torch.equal(guided[0], scores[0])
+    assert torch.equal(guided[1], scores[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [("Safety: Safe\nCategories: None", None), ("Safety: Unsafe\nCategories: Suicide & Self-Harm", "self-harm"),
+     ("Safety: Unsafe\nCategories: Violent", "harm-to-others"), ("Safety: Unsafe\nCategories: Unethical Acts", "abuse"),
+     ("Safety: Unsafe\nCategories: Non-violent Illegal Acts", None), ("\n\nunsafe\nS11", "self-harm"), ("safe", None),
+     ("Safety: Unsafe\nCategories: Copyright Violation", None)],
+)  # fmt: skip
+def test_a_verdict_of_a_guard_model_is_read(words, kind):
+    found = read_verdict(words)
+    assert (found and found.kind) == kind
+
+
+def test_a_guard_that_says_anything_else_fails_closed_and_is_asked_once_a_text():
+    asked = []
+
+    def ask(text):
+        asked.append(text)
+        return "I cannot help with that." if "odd" in text else "unsafe\nS1"
+
+    inner, guard = Scripted("hello"), ModelGuard(ask)
+    with pytest.raises(ValueError, match="no verdict"):
+        read_verdict("I cannot help with that.")
+    context = Context(utterances=make_dialog(["an odd thing"]).messages)
+    assert GuardedAgent(inner, guards=[guard]).respond([context]) == [help_text("en")]
+    assert inner.seen == []
+    assert guard.check("x") == guard.check("x") == Crisis("harm-to-others", 0.9)
+    assert asked == ["an odd thing", "x"]
+    with pytest.raises(InputError, match="names no model"):
+        load_guard("http://127.0.0.1:1/v1")
