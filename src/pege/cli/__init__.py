@@ -28,6 +28,7 @@ _COMMANDS = {
     "prefer": ("pege.cli.prefer:prefer", "Train a run further on self-chats, by preference (DPO)."),
     "trim": ("pege.cli.trim:trim", "Keep only the tokens of a vocabulary that a corpus uses."),
     "convert": ("pege.cli.convert:app", "Published weights to ours: PLATO-2 of PaddleNLP and Knover."),
+    "export": ("pege.cli.export:export", "A run as plain safetensors, adapters merged, for other engines."),
     "chat": ("pege.cli.chat:chat", "Talk to an agent in the terminal."),
     "serve": ("pege.cli.serve:serve", "Serve an agent as an OpenAI-compatible API, behind the safety path."),
     "selfchat": ("pege.cli.selfchat:selfchat", "Let a candidate agent talk with a plain user model."),

@@ -34,7 +34,7 @@ class ServerConfig(BaseModel):
         max_tokens: of a response, whatever a request wants.
         key_hashes: sha256 of each API key, 64 hex digits.
         alert_url: an https address that is sent kind and time of each hit, as JSON, and no text.
-        guards: guard models beside our check (Qwen3Guard, Llama Guard): http://HOST:PORT/v1#MODEL, a folder, a hub name.
+        guards: guard models beside our check (Qwen3Guard, Llama Guard): http://HOST:PORT/v1#MODEL, a folder, a name.
         json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.

@@ -1,0 +1,40 @@
+"""A run as one plain folder of safetensors, for engines such as vLLM or llama.cpp's converter."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pege.errors import InputError
+from pege.models.causal import OUR_KINDS, load_model
+
+
+def export_model(name: str | Path, output: Path) -> Path:
+    """Write a causal LM with its tokenizer and chat template to a new folder; LoRA adapters are merged in.
+
+    The folder appears whole or not at all.
+
+    Args:
+        name: a run, ``base``, or a model of the hub.
+        output: the folder to make.
+
+    Raises:
+        InputError: no such model; one of the paper's own kinds, which no engine knows; a folder that is there.
+    """
+    if output.exists():
+        raise InputError("is there already", where=output, fix="name a new folder")
+    model, tokenizer = load_model(name)
+    kind = model.config.model_type
+    if kind in OUR_KINDS:
+        raise InputError(f"is a {kind}, which engines do not know", where=name, fix="serve it with `pege serve`")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=output.parent))
+    try:
+        model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return output
