@@ -207,6 +207,21 @@ def test_keys_are_asked_for_and_each_has_its_own_rate(serve):
     assert [ask("one"), ask("one"), ask("one"), ask("two")] == [200, 200, 429, 200]
 
 
+def test_one_key_cannot_fill_the_queue_for_another(serve):
+    hashes = tuple(hashlib.sha256(k.encode()).hexdigest() for k in ("one", "two"))
+    url = serve(Echo(wait_s=0.5), key_hashes=hashes, max_per_key=2, max_batch=1).url + "/v1/chat/completions"
+
+    async def ask():
+        async with httpx.AsyncClient(timeout=60) as client:
+            send = lambda key: client.post(url, json=HELLO, headers={"Authorization": f"Bearer {key}"})  # noqa: E731
+            answers = await asyncio.gather(*(send("one") for _ in range(6)), send("two"))
+            return [a.status_code for a in answers], (await send("one")).status_code
+
+    (*first, second), later = asyncio.run(ask())
+    assert sorted(first) == [200, 200, 429, 429, 429, 429]
+    assert (second, later) == (200, 200)
+
+
 def test_without_keys_only_loopback_is_bound():
     with pytest.raises(InputError, match="loopback only"):
         ServerConfig(host="0.0.0.0").check_bind()

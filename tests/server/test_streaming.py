@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 import time
 
@@ -90,6 +91,22 @@ def service_batch(agent):
     from pege.agent.continuous import ContinuousBatch
 
     return ContinuousBatch(agent)
+
+
+def test_a_client_that_does_not_read_holds_no_row(serve, local):
+    url, service = serve(local)
+    body = json.dumps({**HELLO, "stream": True, "max_tokens": 60, "temperature": 2, "seed": 1}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        client.sendall(head + body)
+        wait_until(lambda: b'pege_responses_total{outcome="done"} 1.0' in service.metrics.text())
+        assert n_rows(service) == 0
+        assert (
+            b"".join(client.recv(1) for _ in range(12)) == b"HTTP/1.1 200"
+        )  # and it still gets its text, byte by byte
+        assert httpx.get(url + "/healthz").status_code == 200
 
 
 def test_a_time_limit_in_the_middle_of_a_response_frees_its_row(local, monkeypatch):
