@@ -35,8 +35,8 @@ from pege.models.causal import load_tokenizer, resolve_model
 
 CLIENTS = (1, 8, 32)
 STARTERS = (
-    "I failed my exam and I feel terrible.", "My sister is getting married next week!", "Nobody came to my party.",
-    "I started a new job today.", "My cat is ill and I worry a lot.", "We moved to another town.",
+    "I failed my exam and I feel terrible.", "My sister is getting married next week!", "I read a book all weekend.",
+    "I started a new job today.", "My train was late again.", "We moved to another town.",
     "I had a quarrel with my best friend.", "I cannot sleep these days.",
 )  # fmt: skip
 _START_S = 600
@@ -108,6 +108,9 @@ async def ask_round(url: str, model: str, n_clients: int, n_requests: int, n_tok
             )  # fmt: skip
             async for chunk in stream:
                 piece = chunk.choices[0].delta.content if chunk.choices else None
+                extras = (chunk.model_extra or {}).get("pege")
+                if extras and (extras["crisis"] or extras["refused"]):
+                    raise RuntimeError(f"fixed text is no speed: another starter than {STARTERS[k % len(STARTERS)]!r}")
                 if piece:
                     first = first or time.monotonic() - start
                     text += piece

@@ -115,7 +115,7 @@ def test_a_row_is_narrowed_as_generate_does(agent):
 def test_text_is_let_out_by_sentences_and_up_to_a_text_to_stop_before():
     turn = Turn("hi", refuse=lambda text: None, stops=["END", ". Bye"])
     shown = [turn.feed(p) for p in ["One", ". ", "Two. B", "e", "  kind. E", "N", "D never"]]
-    assert shown == ["", "", "One.", " Two.", "", "", " Be kind."]
+    assert shown == ["", "", "One.", " Two.", "", "", ""]
     assert not turn.wants_more
-    assert turn.end() == ""
+    assert turn.end() == " Be kind."
     assert turn.text == "One. Two. Be kind."

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pege.errors import InputError
 from pege.models.causal import load_model
 from pege.models.export import export_model
+from pege.models.gguf_file import _as_llama, export_gguf
 
 
 def test_an_adapter_is_merged_and_the_folder_loads_alone(tiny_model_dir, tmp_path):
@@ -30,3 +31,24 @@ def test_an_adapter_is_merged_and_the_folder_loads_alone(tiny_model_dir, tmp_pat
     with pytest.raises(InputError, match="is there already"):
         export_model(tmp_path / "run", folder)
     assert [p.name for p in folder.parent.iterdir()] == ["plain"]
+
+
+def test_only_a_model_of_the_base_kind_is_written_as_gguf(tiny_model_dir, tmp_path, monkeypatch):
+    import gguf
+
+    monkeypatch.setattr(gguf, "GGUFReader", lambda file: None)
+    monkeypatch.setattr("pege.models.gguf_file.base_gguf", lambda: tmp_path)
+    monkeypatch.setattr("pege.models.gguf_file.resolve_model", lambda name: str(tmp_path / "other"))
+    _, tokenizer = load_model(tiny_model_dir)
+    tokenizer.add_tokens(["another"])
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match="not of the embedded base model's kind"):
+        export_gguf(tiny_model_dir, tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_rotated_halves_become_pairs_of_neighbours(tiny_model_dir):
+    model, _ = load_model(tiny_model_dir)
+    rows = torch.arange(32.0)[:, None].expand(32, 32)  # four heads of eight rows
+    assert _as_llama("q_proj", rows, model.config)[:8, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert _as_llama("v_proj", rows, model.config) is rows

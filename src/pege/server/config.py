@@ -38,13 +38,14 @@ class ServerConfig(BaseModel):
         json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
+        max_per_key: requests of one key at once, so that none fills the queue; not counted without keys.
         requests_per_minute: of each key, or of all where there are no keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     host: str = LOCALHOST
     port: int = Field(default=8000, ge=0, le=65_535)
-    max_batch: int = Field(default=8, ge=1, le=256)
+    max_batch: int = Field(default=32, ge=1, le=256)
     max_queue: int = Field(default=64, ge=1, le=10_000)
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
@@ -55,6 +56,7 @@ class ServerConfig(BaseModel):
     alert_url: Annotated[str, Field(pattern=r"^https://[^\s/]+\S*$")] | None = None
     guards: tuple[str, ...] = ()
     json_logs: bool = True
+    max_per_key: int = Field(default=32, ge=1)
     requests_per_minute: int = Field(default=600, ge=1)
 
     def check_bind(self) -> None:
