@@ -36,7 +36,7 @@ from pege.models.causal import load_tokenizer, resolve_model
 CLIENTS = (1, 8, 32)
 STARTERS = (
     "I failed my exam and I feel terrible.", "My sister is getting married next week!", "I read a book all weekend.",
-    "I started a new job today.", "My train was late again.", "We moved to another town.",
+    "I started a new job today.", "We planted tomatoes in the garden.", "We moved to another town.",
     "I had a quarrel with my best friend.", "I cannot sleep these days.",
 )  # fmt: skip
 _START_S = 600

@@ -89,7 +89,7 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
     n_open: Counter[str] = Counter()
 
     def admit(request: Request) -> str:
-        if not is_same_origin(request):
+        if not is_same_origin(request, str(request.base_url)):
             raise RefusedError(403, "asked by a page of another site")
         key = ""
         if config.key_hashes:
