@@ -11,12 +11,14 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from pege.agent.settings import Settings
 from pege.server.chat.store import NewerError, NoDialogError, Store, TooManyError
 from pege.server.chat.talk import Talk
 from pege.server.service import Done, ModelFailedError, QueueFullError, Service
 
 log = logging.getLogger(__name__)
 Event = tuple[str, dict[str, Any]]  # its name, what it says
+_WANTED = Settings(max_tokens=120)  # a run's own limit is made for self-chats, and cuts sentences
 _FAILURES = {QueueFullError: "busy", TimeoutError: "slow", ModelFailedError: "failed"}
 
 
@@ -34,7 +36,7 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store) -> As
             return
     done = None
     try:
-        async with aclosing(service.stream(talk.context)) as events:
+        async with aclosing(service.stream(talk.context, _WANTED)) as events:
             async for found in events:
                 if isinstance(found, Done):
                     done = found
