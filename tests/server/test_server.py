@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from pege.server.app import make_app, make_service
 from pege.server.batching import Batcher, QueueFullError
 from pege.server.config import ServerConfig
 from pege.server.messages import Message, context_of, guidance_of
+from pege.server.service import Service
 
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "hello my dog"}]}
 
@@ -281,22 +283,45 @@ def _post(app, body):
     return asyncio.run(ask())
 
 
-def test_schemathesis_finds_no_server_error():
-    config = ServerConfig(key_hashes=(hashlib.sha256(b"one").hexdigest(),), requests_per_minute=10**6)
-    schema = schemathesis.openapi.from_asgi(
-        "/openapi.json", make_app(make_service(GuardedAgent(Echo()), config), config)
-    )
+def test_schemathesis_finds_no_server_error(serve):
+    # a server that runs: a test client ends the app after each call, and no later request would reach the agent
+    schema = schemathesis.openapi.from_url(serve(Echo(), requests_per_minute=10**6).url + "/openapi.json")
     codes = set()
     for operation in schema.get_all_operations():
 
         @settings(max_examples=20, deadline=None)
         @given(operation.ok().as_strategy())
         def no_5xx(case):
-            codes.add(case.call(headers={"Authorization": "Bearer one"}).status_code)
+            codes.add(case.call().status_code)
             assert max(codes) < 500
 
         no_5xx()
     assert 200 in codes
+
+
+def test_curl_reads_the_stream(serve):
+    url = serve(Echo()).url + "/v1/chat/completions"
+    call = ["curl", "-sN", url, "-H", "Content-Type: application/json", "-d", json.dumps({**HELLO, "stream": True})]
+    lines = subprocess.run(call, capture_output=True, text=True, timeout=20, check=True).stdout.split("\n\n")
+    assert lines[-2] == "data: [DONE]"
+    said = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+    assert "".join(c["choices"][0]["delta"].get("content", "") for c in said) == "You said: hello my dog"
+    assert said[-1]["pege"]["guidance"]["stage"] == "empathy"
+
+
+def test_a_crisis_is_answered_though_emotion_and_lexicon_fail(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("broken")
+
+    async def ask(service, text):
+        return [e async for e in service.stream(context_of([Message(role="user", content=text)]))][-1]
+
+    monkeypatch.setattr("pege.server.service.vad_of", fails)
+    service = Service(GuardedAgent(Echo()), emotions=fails)
+    crisis = asyncio.run(ask(service, "I want to kill myself"))
+    assert (crisis.text, crisis.kind, crisis.extras["vad"]) == (help_text("en"), "self-harm", [None, None])
+    assert asyncio.run(ask(service, "hello")).text == "You said: hello"
+    service.close()
 
 
 @pytest.mark.parametrize(("n", "stage"), [(1, "empathy"), (3, "empathy"), (5, "elicitation"), (9, "elicitation")])

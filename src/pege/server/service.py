@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -172,10 +173,17 @@ class Service:
         log.info("response", extra={"fields": fields})
 
     def _prepare(self, context: Context) -> tuple[Context, Look]:
-        if self._emotions is not None and context.emotion is None:
+        """Check a context before any model reads it; then add the emotion of u1, unless the text is fixed."""
+        look = self.agent.look(context)
+        if self._emotions is None or context.emotion is not None or look.fixed is not None:
+            return context, look
+        try:
             emotion = self._emotions([context.utterances[0].content])[0]
-            context = context.model_copy(update={"emotion": emotion})
-        return context, self.agent.look(context)
+        except Exception as e:  # the response is worth more than the emotion
+            log.error("the emotion of an utterance failed (%s)", type(e).__name__)
+            return context, look
+        context = context.model_copy(update={"emotion": emotion})
+        return context, look if look.context.is_supportive else dataclasses.replace(look, context=context)
 
     async def _done(self, context: Context, look: Look, turn: Turn | None, end: End) -> Done:
         text = turn.text if turn else look.fixed or ""
@@ -188,8 +196,13 @@ class Service:
 
 def _extras(context: Context, look: Look, response: str, reason: str | None) -> dict[str, Any]:
     texts = [u.content for u in context.utterances]
+    try:
+        vad = vad_of([*texts, response])
+    except Exception as e:  # must not keep a fixed text from the person
+        log.error("the VAD of a dialog failed (%s)", type(e).__name__)
+        vad = [None] * (len(texts) + 1)
     return {
-        "vad": vad_of([*texts, response]),
+        "vad": vad,
         "emotion": context.emotion.model_dump() if context.emotion else None,
         "guidance": guidance_of(
             len(texts), context.emotion, is_off=look.fixed is not None or look.context.is_supportive
