@@ -18,6 +18,7 @@ from pege.study.store import Store
 from postgres import postgres_cluster, why_no_postgres
 
 N_RATERS, N_ITEMS, N_KILLS = 50, 2, 2
+PATIENCE_S = 120  # a busy machine may take half a minute to start a server again
 
 
 class Person(threading.Thread):
@@ -38,17 +39,20 @@ class Person(threading.Thread):
             self.error = e
 
     def insist(self, method, path, *, ok, **how):
-        for _ in range(400):
+        said, until = None, time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
             try:
                 answered = self.client.request(method, path, **how)
-            except httpx.HTTPError:
+            except httpx.HTTPError as e:
+                said = repr(e)
                 time.sleep(0.05)
                 continue
             if answered.status_code in ok:
                 return answered
-            assert answered.status_code >= 500, (path, answered.status_code, answered.text)
+            said = f"{answered.status_code} {answered.text}"
+            assert answered.status_code >= 500, (path, said)
             time.sleep(0.05)
-        raise AssertionError(f"{path}: never acknowledged")
+        raise AssertionError(f"{path}: never acknowledged; last: {said}")
 
     def rate(self):
         self.insist("GET", f"/r/{self.token}", ok=(303,))
