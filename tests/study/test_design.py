@@ -16,7 +16,8 @@ from pege.io import read_rows, write_rows
 from pege.study.design import Design, own_metrics, read_design
 from pege.study.folder import create_study, load_study
 from pege.study.items import Item, pair_starters
-from pege.study.pages import has_practice, practice_feedback, practice_item, words
+from pege.study.pages import has_practice, practice_feedback, practice_item, view_item, words
+from pege.study.rating import Assignment
 
 
 def test_the_papers_metrics_come_unless_others_are_named(tmp_path):
@@ -180,6 +181,18 @@ def test_the_pages_have_the_same_words_in_both_languages():
     assert words("en").keys() == words("zh").keys()
     for metric in own_metrics().values():
         assert all(set(metric[k]) == {"en", "zh"} for k in ("title", "question", "explanation"))
+
+
+def test_chinese_texts_hold_no_space_between_their_characters_and_no_marks_of_english(make_study):
+    texts = [*words("zh").values(), *(m[k]["zh"] for m in own_metrics().values() for k in ("question", "explanation"))]
+    study = make_study(check_every=2)
+    check = next(i for i in study.items if i.kind == "check")
+    found = Assignment(id=1, item=check, is_flipped=False, is_done=False, answers={}, counter=0)
+    (shown,) = view_item(study.design, found, "zh")["dialogs"]
+    lines = [line["text"] for line in shown]
+    assert any(words("zh")["check_lead"] in line for line in lines)
+    assert [t for t in [*texts, *lines] if re.search(r"[\u3000-\u9fff\uff00-\uffef] [\u3000-\u9fff]", t)] == []
+    assert [t for t in lines if re.search("[;:.]", t)] == []
 
 
 def test_the_designs_in_the_docs_and_in_configs_hold(tmp_path):

@@ -141,11 +141,13 @@ def _check_lines(design: Design, item: Item, w: Mapping[str, str]) -> list[tuple
     for name, value in item.expected.items():
         metric = next((m for m in design.metrics if m.name == name), None)
         if metric is not None:
-            told.append(f"{metric.title.of(language)}: {_labels(metric, language, w)[value]}")
+            told.append(f"{metric.title.of(language)}{w['colon']}{_labels(metric, language, w)[value]}")
         else:
             question = next(q for q in (design.comparison.questions if design.comparison else ()) if q.name == name)
-            told.append(f"{question.title.of(language)}: {w['first'] if value == 'left' else w['second']}")
-    return [("user", w["check_user"]), ("assistant", f"{w['check_lead']} {'; '.join(told)}.")]
+            side = w["first"] if value == "left" else w["second"]
+            told.append(f"{question.title.of(language)}{w['colon']}{side}")
+    lead = w["check_lead"] + w["semicolon"].join(told) + w["stop"].strip()
+    return [("user", w["check_user"]), ("assistant", lead)]
 
 
 def view_metrics(design: Design, language: str) -> list[dict[str, str]]:
