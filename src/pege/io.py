@@ -391,5 +391,5 @@ def read_json(path: Path | str) -> Any:
         raise InputError("no such file", where=path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InputError(f"is not JSON ({e})", where=path) from e

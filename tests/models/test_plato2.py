@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import struct
@@ -206,7 +207,7 @@ Q = "unified_transformer.encoder.layers.0.self_attn.q_proj.weight"
         (replace_arrays(lambda a: a.update({Q: a[Q][:, :3]})), "q_proj.weight' has the shape"),
         (replace_arrays(lambda a: a.update({Q: a[Q] * np.nan})), "not finite"),
         (replace_arrays(lambda a: a.update(other=a[Q])), "'other'"),
-        (replace_arrays(lambda a: a.update(words=np.array(["x"], dtype=object))), "'words' is no array"),
+        (replace_arrays(lambda a: a.update(words=np.array(["x"], dtype=object))), "not of numbers"),
         (lambda f: (f / "model_state.pdparams").write_bytes((f / "model_state.pdparams").read_bytes()[:-99]), "cut"),
         (lambda f: (f / "model_state.pdparams").write_bytes(b"PK\x03\x04" + b"x" * 40), "beside arrays|broken|cut"),
         (lambda f: (f / "model_state.pdparams").unlink(), "no weights"),
@@ -226,6 +227,136 @@ def test_code_in_a_file_of_weights_never_runs(tmp_path):
     with pytest.raises(InputError, match=r"io\.open"):
         convert_plato(folder, tmp_path / "out")
     assert not mark.exists()
+
+
+class Reduced:
+    """What a file may ask to be called, with the state to follow."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return self.parts
+
+
+def endless():
+    """A few hundred bytes whose text is longer than any memory."""
+    found = ("x", "x")
+    for _ in range(60):
+        found = (found, found)
+    return found
+
+
+RECONSTRUCT = np.zeros(0).__reduce__()[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        # numpy's own reads beyond such a list
+        (lambda: Reduced(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (10**6,), np.dtype("O"), False, [1])), "numbers"),
+        (lambda: np.array([Reduced(eval, ("1",))], dtype=object), "numbers|eval"),
+        (lambda: Reduced(eval, ("1",)), "builtins.eval"),
+        (lambda: Reduced(np.ndarray, ((2**40,), "u2", b"xx", 0, (0,))), "broken"),
+        (lambda: Reduced(RECONSTRUCT, (np.ndarray, (2**40,), b"b")), "'x' is no array"),
+        (lambda: Reduced(np.dtype, ("V2000000000",)), "numbers"),
+        (endless, "'x' is no array"),
+    ],
+)
+def test_arrays_that_no_file_holds_are_refused_at_once(value, message, tmp_path):
+    path = tmp_path / "x.pdparams"
+    path.write_bytes(pickle.dumps({"x": value()}, protocol=4))
+    with pytest.raises(InputError, match=message):
+        read_pdparams(path)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        dict.fromkeys(map(str, range(1000)), np.zeros(2**16, np.uint16)),  # one array, widened under each name
+        {"x": np.zeros(2), "UnpackBigParamInfor@@": {"y": {"OriginShape": (2,), "slices": [endless()]}}},
+    ],
+)
+def test_a_small_file_never_fills_the_memory(found, tmp_path):
+    path = tmp_path / "x.pdparams"
+    path.write_bytes(pickle.dumps(found, protocol=4))
+    with pytest.raises(InputError, match=r"larger than the file|slices"):
+        read_pdparams(path)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("form", ["plain", "pairs", "reduced pairs", "fortran", "big-endian"])
+def test_every_way_that_paddle_saves_arrays_gives_them_back(form, protocol, tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    value = {
+        "plain": array, "pairs": ("w_0", array), "reduced pairs": Reduced(tuple, (("w_0", array),)),
+        "fortran": np.asfortranarray(array), "big-endian": array.astype(">f8"),
+    }[form]  # fmt: skip
+    path = tmp_path / "x.pdparams"
+    path.write_bytes(pickle.dumps({"w": value, "StructuredToParameterName@@": {"w": "w_0"}}, protocol=protocol))
+    np.testing.assert_array_equal(read_pdparams(path)["w"], array)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 10**9}, "has the shape"),
+        ({"hidden_size": 2 * 10**7}, "has the shape"),
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
+        ({"hidden_act": "evil"}, "evil"),
+        ({"hidden_dropout_prob": 7}, "dropout"),
+        ({"layer_norm_eps": "x"}, "layer_norm_eps"),
+        ({"normalize_before": "no"}, "normalize_before"),
+        ({"vocab_size": -5}, "vocab_size"),
+        ({"mask_token_id": "x"}, "mask_token_id"),
+    ],
+)
+def test_a_config_of_another_network_is_one_line_and_takes_no_memory(change, message, tmp_path):
+    def apply(folder):
+        config = json.loads((folder / "model_config.json").read_text())
+        (folder / "model_config.json").write_text(json.dumps(config | change))
+
+    with pytest.raises(InputError, match=message) as caught:
+        convert_plato(broken(tmp_path, apply), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_nested_config_of_older_folders_is_the_flat_one(tmp_path):
+    def apply(folder):
+        config = json.loads((folder / "model_config.json").read_text())
+        inner = {k: v for k, v in config.items() if k not in ("architectures", "model_type")}
+        nested = {
+            "init_args": [inner | {"init_class": "UnifiedTransformerModel"}], "init_class": "UnifiedTransformerLMHeadModel",
+        }  # fmt: skip
+        (folder / "model_config.json").write_text(json.dumps(nested))
+
+    out = convert_plato(broken(tmp_path, apply), tmp_path / "out")
+    again = Plato2Config.from_pretrained(out)
+    assert (again.hidden_size, again.intermediate_size, again.mask_token_id) == (16, 24, 40)
+
+
+@pytest.mark.parametrize("kind", [torch.long, torch.bool, torch.float32])
+def test_a_mask_may_be_of_any_kind_and_a_row_that_sees_nothing_is_a_number(kind):
+    model, ids = small(), torch.arange(3, 12).view(1, 9)
+    seen = torch.tril(torch.ones(1, 9, 9, dtype=torch.long))
+    seen[:, :2] = 0
+    seen[:, :, :2] = 0
+    with torch.inference_mode():
+        whole = model(ids, attention_mask=seen.to(kind)).logits
+        assert torch.isfinite(whole).all()
+        assert torch.equal(whole, model(ids, attention_mask=seen).logits)
+        positions = torch.arange(9)[None]
+        first = model(
+            ids[:, :5], position_ids=positions[:, :5], attention_mask=seen[:, :5, :5].to(kind), use_cache=True
+        )
+        rest = model(
+            ids[:, 5:],
+            position_ids=positions[:, 5:],
+            attention_mask=seen.to(kind),
+            past_key_values=first.past_key_values,
+        )
+    torch.testing.assert_close(rest.logits[:, :], whole[:, 5:])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -19,7 +20,6 @@ Arrays = dict[str, NDArray[Any]]
 
 _NAME_TABLE = "StructuredToParameterName@@"
 _SPLIT_TABLE = "UnpackBigParamInfor@@"
-_KINDS = "fiu"
 #: paddle's VarType numbers of tensors -> numpy's types; 22 is bfloat16
 _DTYPES = {0: "?", 1: "<i2", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1", 22: "<u2"}
 _BFLOAT16 = 22
@@ -32,14 +32,55 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+class _Dtype:
+    """Stands for ``numpy.dtype``: a plain number type; objects, records and text are refused."""
+
+    order = "="
+
+    def __init__(self, code: str, *_flags: Any) -> None:
+        if not re.fullmatch(r"[<>|=]?[fiu][1248]", code):
+            raise pickle.UnpicklingError(f"an array of {code[:20]!r}, not of numbers")
+        self.code = code.lstrip("<>|=")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        if self.order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("an order of bytes that there is not")
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """Stands for ``numpy.ndarray``. numpy's own reads beyond a list that is shorter than its shape."""
+
+    value: NDArray[Any] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, dtype, is_fortran, data = state
+        # as many bytes as the shape says, so that an array is never larger than its file
+        self.value = np.frombuffer(data, dtype.numpy).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _reconstruct(kind: Any, _shape: Any, _code: Any) -> _Array:
+    """How numpy pickles an array: an empty one, whose state follows."""
+    if kind is not _Array:
+        raise pickle.UnpicklingError("another array type")
+    return _Array()
+
+
 class _ArraysOnly(pickle.Unpickler):
-    """Admits numpy arrays, dictionaries, lists, tuples, text and numbers; any other name in a file is refused."""
+    """Admits numpy arrays, dictionaries, lists, tuples, text and numbers; any other name in a file is refused.
+
+    Nothing of numpy is called by the file either: what it names are the stand-ins above.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.zeros(0).__reduce__()[0]
+            return _reconstruct
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+            return {"ndarray": _Array, "dtype": _Dtype}[name]
         if (module, name) == ("_codecs", "encode"):
             return _encode
         if (module, name) == ("collections", "OrderedDict"):
@@ -71,23 +112,30 @@ def read_pdparams(path: Path | str) -> Arrays:
         raise InputError(f"is cut or broken ({type(e).__name__})", where=path, fix="fetch it again") from e
     if not isinstance(found, dict):
         raise InputError("holds no table of weights", where=path)
-    return _arrays(found, path)
+    return _arrays(found, path, len(content))
 
 
-def _arrays(found: dict[Any, Any], path: Path) -> Arrays:
+def _arrays(found: dict[Any, Any], path: Path, n_bytes: int) -> Arrays:
     split = found.pop(_SPLIT_TABLE, None) or {}
     found.pop(_NAME_TABLE, None)
     arrays: Arrays = {}
     for name, value in found.items():
         if isinstance(value, tuple) and len(value) == 2:  # (name inside paddle, array)
             value = value[1]
-        if not isinstance(name, str) or not isinstance(value, np.ndarray) or value.dtype.kind not in _KINDS:
-            raise InputError(f"{str(name)[:80]!r} is no array of numbers", where=path)
+        value = value.value if isinstance(value, _Array) else None
+        if not isinstance(name, str) or value is None:
+            shown = repr(name[:80]) if isinstance(name, str) else type(name).__name__  # its text may be endless
+            raise InputError(f"{shown} is no array of numbers", where=path)
+        n_bytes -= value.nbytes
+        if n_bytes < 0:  # one array under many names, each widened below
+            raise InputError("refused: its arrays are larger than the file", where=path)
         arrays[name] = _float32(value) if value.dtype == np.uint16 else value
     try:
         for name, about in split.items():  # arrays over 1 GiB lie in slices
-            parts = [arrays.pop(str(part)).ravel() for part in about["slices"]]
-            arrays[str(name)] = np.concatenate(parts).reshape(tuple(int(n) for n in about["OriginShape"]))
+            if not isinstance(name, str) or not all(isinstance(part, str) for part in about["slices"]):
+                raise TypeError  # a text of something else may be endless
+            parts = [arrays.pop(part).ravel() for part in about["slices"]]
+            arrays[name] = np.concatenate(parts).reshape(tuple(int(n) for n in about["OriginShape"]))
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise InputError("the slices of a large array do not fit", where=path) from e
     if not arrays:

@@ -64,6 +64,7 @@ _KNOVER_STATIC = [
     (r"lm_head\.decoder\.bias", r"mask_lm_out_fc.b_0"),
 ]
 Layout = list[tuple[str, str]]
+_MOST_LAYERS = 1000  # so that a broken config does not keep the machine busy
 _LEFT_ALONE = re.compile(r".*(moment|pow_acc)|@LR_DECAY_COUNTER@|num_.*_steps|loss_scaling")  # of the optimizer
 
 
@@ -92,7 +93,8 @@ def convert_plato(folder: Path | str, output: Path | str) -> Path:
     if target.exists():
         raise InputError("is there already", where=target, fix="name a new --output")
     config = read_config(source)
-    model = Plato2ForConditionalGeneration(config)
+    with torch.device("meta"):  # shapes alone, until the weights have them
+        model = _make(config, source)
     arrays = _read_arrays(source, [n for n, _ in model.named_parameters()])
     _load(model, arrays, source)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,10 +133,32 @@ def read_config(folder: Path) -> Plato2Config:
         raise InputError("names no hidden_size or vocab_size", where=path, fix="it should be a PLATO-2 config")
     if flat.get("use_role") is False:
         known["role_type_size"] = None
+    _check_kinds(known, path)
     try:
         return Plato2Config(**known)
     except (ValueError, TypeError) as e:
         raise InputError(f"is no config of PLATO-2 ({e})", where=path) from e
+
+
+def _check_kinds(known: dict[str, Any], path: Path) -> None:
+    """Refuse a value of another kind than the default's, which the network might take and mean something else by."""
+    defaults = Plato2Config().to_dict() | {"role_type_size": 0, "mask_token_id": 0}
+    for name, value in known.items():
+        wanted = defaults[name]
+        if value is None and name in ("role_type_size", "mask_token_id"):
+            continue
+        if not _is_of_kind(value, wanted) or (name == "num_attention_heads" and not value):
+            raise InputError(f"{name} cannot be {str(value)[:40]!r}", where=path, fix="it should be a PLATO-2 config")
+    if not 0 < known.get("num_hidden_layers", 1) <= _MOST_LAYERS:
+        raise InputError(f"num_hidden_layers is {known['num_hidden_layers']}", where=path, fix="fetch it again")
+
+
+def _is_of_kind(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, bool | str):
+        return type(value) is type(wanted)
+    if isinstance(wanted, int):
+        return type(value) is int and 0 <= value < 2**31
+    return not isinstance(wanted, float) or (type(value) in (int, float) and value >= 0)
 
 
 def _flatten(value: Any, into: dict[str, Any]) -> None:
@@ -160,27 +184,43 @@ def _read_arrays(folder: Path, names: list[str]) -> Arrays:
     return arrays
 
 
+def _make(config: Plato2Config, folder: Path) -> Plato2ForConditionalGeneration:
+    try:
+        return Plato2ForConditionalGeneration(config)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        AssertionError,
+    ) as e:  # an activation there is not, a size below 0
+        words = " ".join(str(e).split())[:120]
+        raise InputError(f"the network cannot be made of its config ({words})", where=folder) from e
+
+
 def _load(model: Plato2ForConditionalGeneration, arrays: Arrays, folder: Path) -> None:
     """Copy the arrays into the model's parameters; nothing may be missing, left over, or misshaped."""
     layouts = (_PADDLENLP, _KNOVER, _KNOVER_STATIC)
     layout = next((o for o in layouts if their_name(_WORDS, o) in arrays), _PADDLENLP)
     left = {n for n in arrays if n not in _TIED and not _LEFT_ALONE.match(n)}
-    with torch.no_grad():
-        for ours, parameter in model.named_parameters():
-            theirs = their_name(ours, layout)
-            if theirs not in arrays:
-                raise InputError(f"the weight {theirs!r} is missing", where=folder)
-            array = arrays[theirs].T if _TRANSPOSED.search(ours) else arrays[theirs]
-            if array.shape != tuple(parameter.shape):
-                wanted = tuple(parameter.shape)[::-1] if _TRANSPOSED.search(ours) else tuple(parameter.shape)
-                raise InputError(
-                    f"the weight {theirs!r} has the shape {arrays[theirs].shape}, not {wanted}",
-                    where=folder,
-                    fix="the config should be the one of these weights",
-                )
-            if not np.isfinite(array).all():
-                raise InputError(f"the weight {theirs!r} holds numbers that are not finite", where=folder)
-            parameter.copy_(torch.from_numpy(np.array(array, dtype=np.float32)))
-            left.discard(theirs)
+    weights = {}
+    for ours, parameter in model.named_parameters():
+        theirs = their_name(ours, layout)
+        if theirs not in arrays:
+            raise InputError(f"the weight {theirs!r} is missing", where=folder)
+        array = arrays[theirs].T if _TRANSPOSED.search(ours) else arrays[theirs]
+        if array.shape != tuple(parameter.shape):
+            wanted = tuple(parameter.shape)[::-1] if _TRANSPOSED.search(ours) else tuple(parameter.shape)
+            raise InputError(
+                f"the weight {theirs!r} has the shape {arrays[theirs].shape}, not {wanted}",
+                where=folder,
+                fix="the config should be the one of these weights",
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"the weight {theirs!r} holds numbers that are not finite", where=folder)
+        weights[ours] = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+        left.discard(theirs)
     if left:
         raise InputError(f"{len(left)} weights are not PLATO-2's, e.g. {min(left)!r}", where=folder)
+    model.load_state_dict(weights, strict=False, assign=True)  # all are there, but for the tied one
+    model.tie_weights()
