@@ -111,12 +111,14 @@ def test_a_client_that_does_not_read_holds_no_row(serve, local):
 
 def test_a_time_limit_in_the_middle_of_a_response_frees_its_row(local, monkeypatch):
     slow = type(service_batch(local)).step
-    monkeypatch.setattr("pege.agent.continuous.ContinuousBatch.step", lambda self: (time.sleep(0.05), slow(self))[1])
+    monkeypatch.setattr("pege.agent.continuous.ContinuousBatch.step", lambda self: (time.sleep(0.1), slow(self))[1])
 
     async def ask():
         service = Service(GuardedAgent(local), timeout_s=0.5, max_tokens=500)
         with pytest.raises(TimeoutError):
-            async for _ in service.stream(context_of([Message(role="user", content="hi")]), Settings(max_tokens=500)):
+            async for _ in service.stream(
+                context_of([Message(role="user", content="hi")]), Settings(max_tokens=500, temperature=2, seed=1)
+            ):
                 pass
         await asyncio.to_thread(wait_until, lambda: n_rows(service) == 0)
         await asyncio.to_thread(service.close)

@@ -23,8 +23,8 @@ def test_a_full_study_gives_what_the_error_rates_predict(tmp_path):
     rows = list(compare(run))
     held = [low <= predicted <= high for _, predicted, _, (low, high) in rows]
     assert np.mean(held) >= 0.9  # 95 % intervals; they are not independent
-    for what, predicted, found, _ in rows:
-        assert found == pytest.approx(predicted, abs=0.12), what
+    for what, predicted, found, (low, high) in rows:  # a share of a dozen successes is looser than one of 50 dialogs
+        assert found == pytest.approx(predicted, abs=max(0.12, (high - low) / 2)), what
     tests = {(t["a"], t["b"]): t for t in run["results"]["tests"]["coherence"]}
     assert tests["A", "D"]["q"] < 0.01
     careless = run["progress"][run["careless"]]
