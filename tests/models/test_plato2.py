@@ -366,3 +366,17 @@ def test_other_names_and_codecs_are_refused(text, tmp_path):
     (tmp_path / "x.pdparams").write_bytes(text)
     with pytest.raises(InputError):
         read_pdparams(tmp_path / "x.pdparams")
+
+
+def test_the_loss_is_the_shifted_mean_and_copies_no_logits():
+    model, ids = small(), torch.randint(3, 59, (2, 9))
+    labels = ids.masked_fill(torch.rand(2, 9) < 0.4, -100)
+    out = model(ids, labels=labels)
+    log_probs = out.logits.log_softmax(-1)[:, :-1]
+    picked = [-log_probs[b, s, labels[b, s + 1]] for b in range(2) for s in range(8) if labels[b, s + 1] != -100]
+    torch.testing.assert_close(out.loss, torch.stack(picked).mean())
+    node, names = out.loss.grad_fn, []
+    while "Addmm" not in type(node).__name__:
+        names.append(type(node).__name__)
+        node = node.next_functions[0][0]
+    assert not [n for n in names if "Slice" in n or "Clone" in n], names

@@ -96,7 +96,7 @@ def encode_sample(
         answer += [i for u in response for i in (*text_ids(tokenizer, u), eos)][: max_response - 1]
     room = max_length - len(lead) - len(answer)
     if room < 2 or max_response < 3:
-        raise InputError(f"no room in {max_length} tokens, {max_response} of the response", fix="raise them")
+        raise InputError(f"no room in {max_length} tokens, {max_response} of the response", fix="raise max_length")
     kept = _newest([[*text_ids(tokenizer, u), eos] for u in context], room)
     n_context = len(lead) + sum(map(len, kept))
     roles = [0] * len(lead)

@@ -276,7 +276,9 @@ class Plato2ForConditionalGeneration(Plato2PreTrainedModel, GenerationMixin):  #
         logits = self.lm_head(out.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            # the labels are shifted, not the logits, whose copy would be large; -100 behind the last is not counted
+            shifted = nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), shifted.flatten())
         return CausalLMOutputWithPast(loss=loss, logits=logits, cache=out.cache)
 
     def _update_model_kwargs_for_generation(
