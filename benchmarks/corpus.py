@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from typing import Annotated, Any
 
 import psutil
 from cyclopts import App, Parameter
+from rows import fill_page, processor
 
 from pege.corpus import CorpusConfig
 from pege.io import read_json, read_yaml, write_json, write_text
@@ -214,12 +214,8 @@ def check_same(results: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
 
 def machine() -> str:
     """The line above the tables."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("pege", "daft", "datatrove", "torch"))
-    return f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {versions}"
+    return f"{processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {versions}"
 
 
 def peer_table(results: dict[tuple[int, str], list[dict[str, Any]]]) -> Iterator[str]:
@@ -282,13 +278,6 @@ def cost_lines(
         as_is, shared_out = (a / p / e + b) * hours, (a + b) / p / e * hours
         usd, least_usd = as_is * p * core_price, shared_out * p * core_price
         yield f"| {p:,} | {as_is:,.1f} | {usd:,.0f} | {shared_out:,.1f} | {least_usd:,.0f} |"
-
-
-def fill_page(page: Path, lines: list[str]) -> None:
-    """Put lines between the two marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, behind = rest.partition(MARKS[1])
-    write_text(page, "\n".join((before + MARKS[0], *lines, MARKS[1])) + behind)
 
 
 app = App(help="The corpus builder beside its peers.", default_parameter=Parameter(negative=(), consume_multiple=True))
@@ -356,7 +345,7 @@ def main(
     print(text, "\n".join(cost), sep="\n")
     if output:
         write_text(output, text)
-        fill_page(PAGE, cost)
+        fill_page(PAGE, MARKS, "\n".join(cost))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ a process of its own.
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,9 +24,9 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from cyclopts import App, Parameter
+from rows import processor, show
 from timing import Step, time_steps
 
-from pege.io import write_text
 from pege.loss import eager, pege_loss
 
 SHAPES = {
@@ -110,7 +109,7 @@ def probe(shape: str, row: str) -> float:
 def table(repeats: int) -> str:
     """Both shapes as one Markdown table."""
     lines = [
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, float32, median of {repeats}",
         "",
         "| shape (T, H, V) and head | loss | ms | spread (min - max) | ratio to cross_entropy | extra memory, MB |",
@@ -144,9 +143,7 @@ def main(
         print(probe(probe_shape, probe_row))
         return
     text = table(repeats)
-    print(text)
-    if output:
-        write_text(output, text)
+    show(text, output)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ asked for.
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from typing import Any, Literal
 import torch
 import transformers
 from cyclopts import App, Parameter
+from rows import processor, show
 from timing import Step, time_steps
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from pege.io import write_text
 from pege.loss import pege_loss
 from pege.models.causal import head_of, run_to_head
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
@@ -123,7 +122,7 @@ def table(size: str, repeats: int) -> str:
         "generation": load.n_dialogs * load.n_response,  # those that are new
     }
     lines = [
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, transformers {transformers.__version__}, float32, median of {repeats}; "
         f"size {size}, {load.n_dialogs} dialogs, context {load.n_context}, response {load.n_response} tokens",
         "",
@@ -147,9 +146,7 @@ app = App(help="Tokens per second of PLATO-2 beside GPT-2.", default_parameter=P
 def main(*, size: Literal["tiny", "mini", "12L"] = "12L", repeats: int = 5, output: Path | None = None) -> None:
     """Print the table; write it to a file where one is named."""
     text = table(size, repeats)
-    print(text)
-    if output:
-        write_text(output, text)
+    show(text, output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows of the one table of `make bench`: a way of doing some work, its rate, and how much faster ours is."""
+"""What the benchmarks share: the machine, how a table is shown and put into a page, and the rows of `make bench`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pege.io import write_text
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def table(rows: Sequence[Row]) -> str:
     import torch
 
     head = (
-        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"Python {platform.python_version()}, torch {torch.__version__}. "
         "Rates are medians; the spread is from the slowest repeat to the fastest (repeats)."
     )
@@ -77,7 +79,22 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *(r.line() for r in rows)]) + "\n"
 
 
-def _processor() -> str:
+def show(text: str, output: Path | None) -> None:
+    """Print a table; write it to a file where one is named."""
+    print(text)
+    if output:
+        write_text(output, text)
+
+
+def fill_page(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Put lines between the two marks of a page, each of which is a line of its own."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    _, _, behind = rest.partition(marks[1])
+    write_text(page, f"{before}{marks[0]}\n{text.rstrip()}\n{marks[1]}{behind}")
+
+
+def processor() -> str:
+    """Name the processor, as well as the system knows it."""
     info = Path("/proc/cpuinfo")
     names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.is_file() else []
     return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()

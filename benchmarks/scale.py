@@ -10,17 +10,15 @@ between its marks.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import App, Parameter
-
-from pege.io import write_text
+from rows import fill_page
 
 PEAK = 989e12  # bf16 dense multiplications and additions a second of one H100 SXM, NVIDIA's data sheet
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
-BEGIN, END = "<!-- filled by benchmarks/scale.py -->\n", "<!-- end of what scale.py fills -->"
+MARKS = "<!-- filled by benchmarks/scale.py -->", "<!-- end of what scale.py fills -->"
 
 
 @dataclass(frozen=True)
@@ -104,9 +102,7 @@ def main(
     text = text_of(dialogs, utterances, tokens, mfu, price)
     print(text)
     if fill:
-        page = PAGE.read_text(encoding="utf-8")
-        inside = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-        write_text(PAGE, inside.sub(lambda _: BEGIN + text + END, page))
+        fill_page(PAGE, MARKS, text)
 
 
 if __name__ == "__main__":

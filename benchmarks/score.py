@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 
 from cyclopts import App, Parameter
-from rows import Row, table
+from rows import Row, show, table
 
-from pege.io import write_text
 from pege.lexicon import load_lexicon
 from pege.metrics.pege import utterance_vad, utterance_vads
 from pege.selfchat import load_starters
@@ -108,9 +107,7 @@ app = App(help="Scoring and start-up.", default_parameter=Parameter(negative=())
 def main(*, utterances: int = 1_000_000, repeats: int = 5, output: Path | None = None) -> None:
     """Print the table; write it to a file where one is named."""
     text = table(measure(utterances, repeats))
-    print(text)
-    if output:
-        write_text(output, text)
+    show(text, output)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cyclopts import App, Parameter
-from rows import Row, table
+from rows import Row, show, table
 
 from pege.agent.generate import LocalAgent
 from pege.agent.model import GENERATION
 from pege.dialog import Context, Dialog, Utterance
 from pege.emotion import load_emotion_classifier
-from pege.io import write_text
-from pege.models.causal import BASE_PACKAGE, load_model
+from pege.models.causal import base_gguf, load_model
 from pege.selfchat import load_starters, with_emotion
 from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.play import play_in_turns
@@ -85,14 +84,9 @@ def _content(answer: Any) -> str:
 
 def widened(folder: Path, dtype: str) -> Path:
     """Write the base package's weights as a GGUF file of float32 or bfloat16: the numbers that our model has."""
-    import importlib.util
-
     import gguf
 
-    spec = importlib.util.find_spec(BASE_PACKAGE)
-    places = spec.submodule_search_locations if spec else None
-    (source,) = (f for p in places or () for f in Path(p).glob("*.gguf"))
-    reader = gguf.GGUFReader(source)
+    reader = gguf.GGUFReader(base_gguf())
     target = folder / f"base-{dtype}.gguf"
     kind = gguf.GGMLQuantizationType.F32 if dtype == "float32" else gguf.GGMLQuantizationType.BF16
     architecture = reader.fields["general.architecture"].contents()
@@ -182,9 +176,7 @@ def main(
 ) -> None:
     """Print the table; write it to a file where one is named."""
     text = table(measure(dialogs, turns, repeats, dtype, single, not no_server))
-    print(text)
-    if output:
-        write_text(output, text)
+    show(text, output)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -29,8 +28,8 @@ from pathlib import Path
 import httpx
 import openai
 from cyclopts import App
+from rows import processor, show
 
-from pege.io import write_text
 from pege.models.causal import load_tokenizer, resolve_model
 
 CLIENTS = (1, 8, 32)
@@ -163,11 +162,9 @@ def main(
                     got = asyncio.run(ask_round(url, folder, n_clients, n, tokens, tokenizer))
                     found.setdefault((name, n_clients), []).append(got)
                     print(f"{repeat + 1}/{repeats} {name}, {n_clients}: {got.tokens_s:.1f} tokens/s", file=sys.stderr)
-    head = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {model}, float32, greedy, "
+    head = f"{processor()}, {os.cpu_count()} cores; {model}, float32, greedy, "
     text = "\n".join([f"{head}{tokens} tokens at most, {repeats} repeats", "", *table(found)]) + "\n"
-    print(text)
-    if output is not None:
-        write_text(output, text)
+    show(text, output)
 
 
 if __name__ == "__main__":

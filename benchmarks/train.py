@@ -11,17 +11,16 @@ own trainer with one sample a response: the context of each response is read aga
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App, Parameter
-from rows import Row, table
+from rows import Row, show, table
+from timing import time_steps
 
 from pege.dialog import Dialog
 from pege.emotion import load_emotion_classifier
-from pege.io import write_text
 from pege.lexicon import extend_lexicon, load_lexicon
 from pege.models.causal import head_of, load_model
 from pege.training import LossSettings, PegeTrainer
@@ -66,13 +65,8 @@ def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> lis
                 dialogs, batch_size, folder, bf16=bf16, packs=False, each_response=True
             ),
         }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for repeat in range(repeats + 1):
-            for name, epoch in ways.items():
-                start = time.perf_counter()
-                epoch()
-                if repeat:
-                    rates[name].append(len(dialogs) / (time.perf_counter() - start))
+        times = time_steps(ways, repeats)
+    rates = {name: [len(dialogs) / s for s in seconds] for name, seconds in times.items()}
     goals = {"TRL SFTTrainer, NLL, no recomputation": 1 / 0.7, "the paper's way, a sample a response": 3.0}
     load = f"{n_dialogs} dialogs, {batch_size} a step"
     return [
@@ -151,9 +145,7 @@ def main(
 ) -> None:
     """Print the table; write it to a file where one is named."""
     text = table(measure(dialogs, batch_size, repeats, bf16=bf16))
-    print(text)
-    if output:
-        write_text(output, text)
+    show(text, output)
 
 
 if __name__ == "__main__":

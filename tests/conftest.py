@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+from browsing import DESKTOP, launch
 from pege.dialog import Emotion, make_dialog
 
 settings.register_profile("pege", derandomize=True, deadline=None)  # the same cases on every machine, every day
@@ -83,3 +84,31 @@ def dialogs():
         make_dialog([TEXTS[2], TEXTS[3], TEXTS[4]], id="c", lang="en", emotion=emotions[0]),
         make_dialog([TEXTS[9], TEXTS[7], TEXTS[8], TEXTS[5], TEXTS[4]], id="d", lang="en", emotion=emotions[1]),
     ]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = launch(playwright)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page of its own; complaints of its console are errors of the test."""
+    contexts, complaints = [], []
+
+    def opened(**how):
+        contexts.append(browser.new_context(**{"locale": "en-US", **DESKTOP, **how}))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []

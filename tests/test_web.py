@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from pege.errors import InputError
-from pege.web import HEADERS, RateLimit, is_loopback, is_same_origin, need_web, page_templates, run_app, secure_app
+from pege.web import (
+    HEADERS,
+    RateLimit,
+    is_loopback,
+    is_same_origin,
+    need_web,
+    page_templates,
+    referring_path,
+    run_app,
+    secure_app,
+)
 
 BASE = "https://study.example"
 
@@ -48,6 +59,14 @@ def test_the_origin_is_the_host_or_where_people_reach_the_server(client):
     for origin in ("http://evil.example", "http://testserver.evil.example", "null", "http://study.example", f"{BASE}:8443",
                    "https://study.example.evil", "http://[", "http://x:99999", ""):  # fmt: skip
         assert client.get("/", headers={"origin": origin}).text == "0 False"
+
+
+@pytest.mark.parametrize(
+    ("referer", "path"),
+    [("http://testserver/a/b?c=d", "/a/b"), ("", "/"), ("http://testserver", "/"), ("http://x//evil.example", "/"), ("http://[", "/")],
+)  # fmt: skip
+def test_the_way_back_is_a_path_of_ours(referer, path):
+    assert referring_path(Request({"type": "http", "headers": [(b"referer", referer.encode())]})) == path
 
 
 def test_a_key_has_its_own_limit():

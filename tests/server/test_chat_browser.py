@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 from chat_served import CRISES, HOSTILE, Says, database_of, served
 
+from browsing import DESKTOP, NEEDS_CHROMIUM, PHONE, check
 from pege.safety import help_text
 from pege.server.chat.store import Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)"),
-    pytest.mark.slow,
-]
-DESKTOP = {"viewport": {"width": 1200, "height": 850}}
-PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+pytestmark = NEEDS_CHROMIUM
 READY = "#layout:not(.busy)"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
 @pytest.fixture
-def open_page(browser):
-    """Open a page of its own; complaints of its console are errors of the test."""
-    contexts, complaints = [], []
+def open_page(open_page):
+    """As all have it, but patient: a loaded machine is slow."""
 
     def opened(**how):
-        contexts.append(browser.new_context(**{"locale": "en-US", **DESKTOP, **how}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)  # a loaded machine is slow
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
+        page = open_page(**how)
+        page.set_default_timeout(60_000)
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return opened
 
 
 @pytest.fixture
@@ -327,21 +304,6 @@ def test_where_the_storage_is_gone_one_line_says_so_and_the_talk_goes_on(store, 
         assert "not being kept" not in page.locator("#status").inner_text()
         page.reload()
         assert len(texts(page)) == 6  # what was said in between is kept too
-
-
-def check(page, axe):
-    """axe-core's rules of WCAG 2.2 A and AA; nothing of the impact serious or critical."""
-    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = axe.run(page, options={"runOnly": rules})
-    bad = [
-        (v["id"], v["nodes"][0]["target"])
-        for v in found.response["violations"]
-        if v["impact"] in ("serious", "critical")
-    ]
-    assert bad == [], page.url
-    assert found.response["passes"]
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0, f"{page.url} scrolls sideways"
 
 
 @pytest.mark.parametrize(  # each two of the three together once

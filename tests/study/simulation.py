@@ -1,6 +1,6 @@
 """A whole study rated by simulated raters whose errors are known: a test of the statistics, no human results.
 
-`python tests/study/simulation.py docs/results/study-simulation.md` runs it at full size and writes what it found.
+`PYTHONPATH=tests python tests/study/simulation.py docs/results/study-simulation.md` runs it at full size and writes what it found.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import html
 import itertools
 import re
-import shutil
 import sys
 import tempfile
 import threading
@@ -22,6 +21,7 @@ import numpy as np
 import yaml
 from servers import served
 
+from browsing import launch
 from pege.dialog import make_dialog
 from pege.io import write_rows, write_text
 from pege.study.collect import collect_ratings
@@ -30,7 +30,6 @@ from pege.study.raters import Links, invite_raters, progress_of
 from pege.study.results import study_results
 from pege.study.store import Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # P(yes) of the truth: coherence, informativeness, guidance, empathy given guidance
 SYSTEMS = {
     "A": (0.95, 0.90, 0.80, 0.85), "B": (0.90, 0.80, 0.65, 0.60), "C": (0.80, 0.75, 0.50, 0.60),
@@ -212,7 +211,7 @@ def in_browser(person):
     with httpx.Client(base_url=person.base) as client:
         person.enter(client)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = launch(playwright)
         person.browse(browser.new_page(locale="en-US"))
         browser.close()
 
@@ -285,7 +284,7 @@ def as_markdown(run):
     lines = [
         "# A simulated study", "",
         "**Simulated raters, no people.** Made-up dialogs with a known truth, and raters that give the opposite of it at a known rate:",
-        "a test of pages, database and statistics, which says nothing of any system. `python tests/study/simulation.py "
+        "a test of pages, database and statistics, which says nothing of any system. `PYTHONPATH=tests python tests/study/simulation.py "
         "docs/results/study-simulation.md`", "(the same run, with its limits, is a test: `tests/study/test_simulation.py`).", "",
         f"{len(SYSTEMS)} systems x {len({r.starter for r in run['rows']})} dialogs of 10 turns, 3 ratings of each item by six raters with the error "
         f"rates {', '.join(f'{e:g}' for e in ERRORS)}; {len(run['rows']):,} ratings", f"in {run['seconds']:.0f} s on two cores. The first rater's first "

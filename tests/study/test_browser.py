@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 from servers import served
 from study_cases import HOSTILE
 
+from browsing import DESKTOP, NEEDS_CHROMIUM, PHONE, check
 from pege.dialog import make_dialog
 from pege.io import write_rows
 from pege.study import tables
@@ -20,46 +20,12 @@ from pege.study.raters import Links, change_rater, invite_raters
 from pege.study.rating import current_assignment, finish_item, questions_of
 from pege.study.store import Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)"),
-    pytest.mark.slow,
-]
-DESKTOP = {"viewport": {"width": 1200, "height": 850}}
-PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+pytestmark = NEEDS_CHROMIUM
 COMPARISON = {
     "questions": [
         {"name": "best", "title": {"en": "Better", "zh": "更好"}, "question": {"en": "Which?", "zh": "哪个？"}}
     ]
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Open a page of its own; complaints of its console are errors of the test."""
-    contexts, complaints = [], []
-
-    def opened(**how):
-        contexts.append(browser.new_context(**{"locale": "en-US", **DESKTOP, **how}))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def link(store, server, *, begun=False, language="en"):
@@ -202,22 +168,6 @@ def test_hostile_dialogs_run_nothing(tmp_path, open_page):
         assert page.locator(".text img, .text script").count() == 0
     assert alerts == []
     store.close()
-
-
-def check(page, axe):
-    """axe-core's rules of WCAG 2.2 A and AA; nothing of the impact serious or critical."""
-    found = axe.run(
-        page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-    )
-    bad = [
-        (v["id"], v["nodes"][0]["target"])
-        for v in found.response["violations"]
-        if v["impact"] in ("serious", "critical")
-    ]
-    assert bad == [], page.url
-    assert found.response["passes"]
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0, f"{page.url} scrolls sideways"
 
 
 @pytest.mark.parametrize(  # each two of the three together once

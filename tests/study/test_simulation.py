@@ -6,7 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from simulation import CHROMIUM, SYSTEMS, compare, p_majority, simulate
+from simulation import SYSTEMS, compare, p_majority, simulate
+
+from browsing import CHROMIUM
 
 
 def test_the_majority_of_three_is_right_more_often_than_each():
