@@ -20,6 +20,13 @@ from pege.io import make_folder
 BUSY_TIMEOUT_S = 30
 _NO_FILE = (0, 0)
 MIGRATION_LOCK = 0x70656765  # one number for all of ours
+#: names of constraints, which migrations need
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 
 class DatabaseGoneError(SQLAlchemyError):

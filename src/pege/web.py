@@ -17,7 +17,7 @@ from pege.errors import InputError
 if TYPE_CHECKING:
     from jinja2 import Environment
     from starlette.applications import Starlette
-    from starlette.requests import HTTPConnection
+    from starlette.requests import HTTPConnection, Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -195,6 +195,23 @@ def _origin(url: str) -> tuple[str, str | None, int | None] | None:
         return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return None
+
+
+async def read_fields(request: Request, *, most: int) -> dict[str, str]:
+    """Give the fields of a form, of which there are ``most`` at most; files are none."""
+    async with request.form(max_files=0, max_fields=most) as form:
+        return {k: v for k, v in form.items() if isinstance(v, str)}
+
+
+def referring_path(connection: HTTPConnection) -> str:
+    """Give the path of the page that a request says it comes from, to go back to; ``/`` where it names none."""
+    from urllib.parse import urlsplit
+
+    try:
+        path = urlsplit(connection.headers.get("referer", "")).path
+    except ValueError:  # no address at all
+        return "/"
+    return path if path.startswith("/") and not path.startswith("//") else "/"
 
 
 def browser_language(connection: HTTPConnection) -> str | None:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from pege.agent.ask import Ask, End
 from pege.agent.generate import LocalAgent
-from pege.agent.kept import can_keep, new_cache
+from pege.agent.kept import can_keep, left_padded, new_cache
 from pege.agent.sampling import RowSampler, is_known, own_settings, sample
-from pege.models.padding import pad_rows
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,6 @@ class ContinuousBatch:
         self._mask = torch.zeros(0, 0, dtype=torch.long)  # (B, K)
         takes = inspect.signature(self.model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
-        self._cache_name = "cache" if "cache" in takes else "past_key_values"
 
     @staticmethod
     def fits(agent: object) -> TypeGuard[LocalAgent]:
@@ -82,7 +80,7 @@ class ContinuousBatch:
         if not self._rows:
             return
         try:
-            ids = torch.tensor([row.ids[-1:] for row in self._rows])  # (B, 1)
+            ids = torch.tensor([row.sampler.new[-1:] for row in self._rows])  # (B, 1)
             mask = torch.cat((self._mask, torch.ones_like(ids)), dim=1)
             logits = self._run(ids, mask, self._cache)
         except Exception:
@@ -107,9 +105,7 @@ class ContinuousBatch:
         if not rows:
             return
         try:
-            ids = [row.ids for row in rows]
-            tokens = pad_rows(ids, self.tokenizer.pad_token_id, left=True)  # (B', S)
-            mask = pad_rows([[1] * len(i) for i in ids], 0, left=True)
+            tokens, mask = left_padded([row.ids for row in rows], self.tokenizer.pad_token_id)  # (B', S)
             cache = new_cache(self.model)
             logits = self._run(tokens, mask, cache)
             self._sample(rows, logits)
@@ -130,8 +126,8 @@ class ContinuousBatch:
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             position_ids=positions.to(device),
+            cache=cache,
             use_cache=True,
-            **{self._cache_name: cache},
             **self._last_only,
         )
         return out.logits[:, -1].float()  # type: ignore[no-any-return]

@@ -92,13 +92,7 @@ class EndpointAgent:
         from openai import OpenAIError
 
         try:
-            with self.client.chat.completions.create(
-                model=self.model,
-                messages=self._messages(context),
-                seed=seed,
-                stream=True,
-                extra_body=self.generation,
-            ) as chunks:
+            with self.client.chat.completions.create(**self._request(context, seed), stream=True) as chunks:
                 for chunk in chunks:
                     if chunk.choices and chunk.choices[0].delta.content:
                         yield chunk.choices[0].delta.content
@@ -119,17 +113,11 @@ class EndpointAgent:
         """
         from openai import OpenAIError
 
-        agent = self.with_settings(ask.settings)
+        request = self.with_settings(ask.settings)._request(ask.context, ask.settings.seed)
         finish: Literal["stop", "length"] = "stop"
         usage = None
         try:
-            async with await self.async_client.chat.completions.create(
-                model=self.model,
-                messages=agent._messages(ask.context),
-                seed=ask.settings.seed,
-                stream=True,
-                extra_body=agent.generation,
-            ) as chunks:
+            async with await self.async_client.chat.completions.create(**request, stream=True) as chunks:
                 async for chunk in chunks:
                     usage = chunk.usage or usage
                     if not chunk.choices:
@@ -148,12 +136,14 @@ class EndpointAgent:
         from openai import OpenAIError
 
         try:
-            answer = self.client.chat.completions.create(
-                model=self.model, messages=self._messages(context), seed=seed, extra_body=self.generation
-            )
+            answer = self.client.chat.completions.create(**self._request(context, seed))
         except OpenAIError as e:
             raise InputError(f"no answer ({type(e).__name__})", where=self.name, fix="is the server up?") from e
         return " ".join((answer.choices[0].message.content or "").split()) or "..."
+
+    def _request(self, context: Context, seed: int | None) -> dict[str, Any]:
+        messages = self._messages(context)
+        return {"model": self.model, "messages": messages, "seed": seed, "extra_body": self.generation}
 
     def _messages(self, context: Context) -> Any:
         if self.role == "user":

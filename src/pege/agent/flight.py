@@ -22,6 +22,7 @@ from pege.agent.kept import n_common, n_shared
 from pege.dialog import Context
 from pege.models.attention import is_plain
 from pege.models.generation import tidy
+from pege.models.padding import pad_rows
 
 if TYPE_CHECKING:
     from pege.agent.generate import LocalAgent
@@ -229,12 +230,12 @@ class Flight:
         What stands at a padded place is written over by the token that comes there, and seen by none before.
         """
         device, n = self.model.device, max(map(len, tokens))
-        ids = torch.tensor([t + [0] * (n - len(t)) for t in tokens], device=device)  # (R, n)
+        ids = pad_rows(tokens, 0).to(device)  # (R, n)
         columns = torch.tensor(starts, device=device)[:, None] + torch.arange(n, device=device)
         last = torch.tensor([len(t) - 1 for t in tokens], device=device)
         place = self._place
         place.start, place.stop, place.columns = first, first + len(tokens), columns
-        place.n_columns = max(s for s in starts) + n
+        place.n_columns = max(starts) + n
         seen = torch.arange(place.n_columns, device=device) <= columns[:, None, :, None]  # (R, 1, n, K)
 
         def pick(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

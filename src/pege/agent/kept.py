@@ -94,18 +94,18 @@ def join(kept: Kept | None, prompts: list[list[int]], *, pad_id: int) -> tuple[T
     position is counted over the tokens that a mask does not leave out, so a kept key stands where it stood.
     """
     if kept is None or len(kept.ids) != len(prompts):
-        return *_left_padded(prompts, pad_id), None
+        return *left_padded(prompts, pad_id), None
     shared = [n_shared(old, new) for old, new in zip(kept.ids, prompts, strict=True)]
     n_kept = max(shared)
     if 2 * sum(shared) < sum(map(len, prompts)):
-        return *_left_padded(prompts, pad_id), None
+        return *left_padded(prompts, pad_id), None
     columns = torch.tensor([[0] * (n_kept - n) + row[:n] for n, row in zip(shared, kept.columns, strict=True)])
     for layer in kept.cache.layers:
         index = columns.to(layer.keys.device)[:, None, :, None]
         layer.keys = _gather(layer.keys, index)
         layer.values = _gather(layer.values, index)
-    old_ids, old_mask = _left_padded([p[:n] for n, p in zip(shared, prompts, strict=True)], pad_id)
-    new_ids, new_mask = _left_padded([p[n:] for n, p in zip(shared, prompts, strict=True)], pad_id)
+    old_ids, old_mask = left_padded([p[:n] for n, p in zip(shared, prompts, strict=True)], pad_id)
+    new_ids, new_mask = left_padded([p[n:] for n, p in zip(shared, prompts, strict=True)], pad_id)
     return torch.cat((old_ids, new_ids), dim=1), torch.cat((old_mask, new_mask), dim=1), kept.cache
 
 
@@ -141,6 +141,6 @@ def _gather(states: Tensor, index: Tensor) -> Tensor:
     return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
 
 
-def _left_padded(rows: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, (B, longest)."""
+def left_padded(rows: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Give rows of token ids padded on the left, and their mask, (B, longest)."""
     return pad_rows(rows, pad_id, left=True), pad_rows([[1] * len(r) for r in rows], 0, left=True)

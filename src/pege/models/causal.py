@@ -7,8 +7,6 @@ import importlib
 import importlib.util
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pege.errors import InputError
 from pege.io import read_json, read_yaml
+from pege.models.folder import whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,13 +202,8 @@ def _embedded_base(cache_dir: Path | None) -> Path:
         return folder
     file = base_gguf()
     log.info("converting the embedded base model once, into %s", folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
-    try:
+    with whole_folder(folder, mode=0o700) as temporary:
         _convert_gguf(file, temporary)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

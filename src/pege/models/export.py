@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from pege.errors import InputError
 from pege.models.causal import OUR_KINDS, load_model
+from pege.models.folder import whole_folder
 
 
 def export_model(name: str | Path, output: Path) -> Path:
@@ -28,13 +27,7 @@ def export_model(name: str | Path, output: Path) -> Path:
     kind = model.config.model_type
     if kind in OUR_KINDS:
         raise InputError(f"is a {kind}, which engines do not know", where=name, fix="serve it with `pege serve`")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=output.parent))
-    try:
+    with whole_folder(output) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return output

@@ -28,7 +28,7 @@ from pege.study.rating import (
 )
 from pege.study.site import RATER_COOKIE, Form, Site
 from pege.study.store import Store
-from pege.web import client_address, secure_app, static_files
+from pege.web import client_address, referring_path, secure_app, static_files
 
 ItemId = Annotated[int, Path(ge=1, lt=2**31)]  # of any database
 
@@ -104,8 +104,7 @@ def _add_steps(app: FastAPI, site: Site, who: Any) -> None:
         if language not in ("en", "zh"):
             raise HTTPException(422)
         change_rater(site.store, rater.name, language=language)
-        referer = urlsplit(request.headers.get("referer", ""))
-        path = referer.path if referer.path.startswith("/") and not referer.path.startswith("//") else "/"
+        path = referring_path(request)
         return RedirectResponse("/rate" if path.startswith("/item/") else path, 303)
 
     @app.get("/consent")

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pege.study import pages
 from pege.study.raters import DAY_S, Links, Rater
 from pege.study.store import Store
-from pege.web import RateLimit, browser_language, client_address, is_same_origin
+from pege.web import RateLimit, browser_language, client_address, is_same_origin, read_fields
 
 RATER_COOKIE = "pege_rater"
 MAX_FIELDS = 2_000
@@ -20,8 +20,7 @@ FAILED_LINKS_PER_MINUTE = 10
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form; files are none. A zero character is refused: PostgreSQL has no place for it."""
-    async with request.form(max_files=0, max_fields=MAX_FIELDS) as form:
-        given = {k: v for k, v in form.items() if isinstance(v, str)}
+    given = await read_fields(request, most=MAX_FIELDS)
     if any("\0" in v for v in given.values()):
         raise HTTPException(422)
     return given

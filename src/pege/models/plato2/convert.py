@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from pege.errors import InputError
 from pege.io import read_json
+from pege.models.folder import whole_folder
 from pege.models.paddle_files import Arrays, read_pdparams, read_variable_folder
 from pege.models.plato2.config import Plato2Config
 from pege.models.plato2.modeling import Plato2ForConditionalGeneration
@@ -97,19 +97,13 @@ def convert_plato(folder: Path | str, output: Path | str) -> Path:
         model = _make(config, source)
     arrays = _read_arrays(source, [n for n, _ in model.named_parameters()])
     _load(model, arrays, source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".convert-", dir=target.parent))
-    try:
+    with whole_folder(target) as temporary:
         model.save_pretrained(temporary)
         for name in _VOCABULARIES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, temporary / name)
         if all((source / name).is_file() for name in ("vocab.txt", "spm.model")):
             paddlenlp_tokenizer(source / "spm.model", source / "vocab.txt").save_pretrained(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

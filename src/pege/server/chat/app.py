@@ -30,7 +30,7 @@ from pege.server.chat.store import NoDialogError, Store
 from pege.server.chat.talk import Talk, row_of
 from pege.server.config import ServerConfig
 from pege.server.service import Service
-from pege.web import static_files
+from pege.web import read_fields, referring_path, static_files
 
 _T = TypeVar("_T")
 MAX_FIELDS = 20
@@ -71,8 +71,7 @@ def make_chat(service: Service, store: Store, config: ServerConfig) -> FastAPI:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    async with request.form(max_files=0, max_fields=MAX_FIELDS) as form:
-        return {k: v for k, v in form.items() if isinstance(v, str)}
+    return await read_fields(request, most=MAX_FIELDS)
 
 
 Form = Annotated[dict[str, str], Depends(_form)]
@@ -114,9 +113,7 @@ def _add_open_pages(app: FastAPI, site: Site) -> None:
     @app.post("/settings")
     def change_settings(request: Request, form: Form, visitor: Visitor = who) -> Response:
         site.check_form(request, visitor, form)
-        referer = urlsplit(request.headers.get("referer", "")).path
-        is_ours = referer.startswith("/") and not referer.startswith("//")
-        response = RedirectResponse(referer if is_ours else "/", 303)
+        response = RedirectResponse(referring_path(request), 303)
         value = write_settings(visitor, form)
         site.set_cookie(request, response, SETTINGS_COOKIE, value, days=SETTINGS_DAYS)
         return response

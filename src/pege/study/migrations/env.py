@@ -1,4 +1,4 @@
-"""Alembic's entry: runs in the transaction that `pege.study.store` hands over."""
+"""Alembic's entry: runs in the transaction that `pege.database` hands over."""
 
 from alembic import context
 
