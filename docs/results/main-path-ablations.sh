@@ -8,8 +8,8 @@ common="--dtype float32 --training.bf16 false $half"
 
 train() { # CONFIG, NAME, then its flags
     config=$1; name=$2; shift 2
-    pege train --config configs/$config-causal.yaml --model $out/base-chat --data $out/corpus/train.jsonl \
-        --validation $out/corpus/validation.jsonl --max_length 256 --training.learning_rate ${rate:-5e-4} --training.max_steps 130 \
+    pege train --config configs/$config-causal.yaml --model $out/base-chat --data $out/corpus/train \
+        --validation $out/corpus/validation --max_length 256 --training.learning_rate ${rate:-5e-4} --training.max_steps 130 \
         $common --seed 0 "$@" --output_dir $out/$name
 }
 chat() { # RUN, FILE, then its flags

@@ -5,7 +5,7 @@ set -eu
 d=${PEGE_DATA:-../shared/data}/dialogs
 out=${OUT:-runs/models}
 
-[ -f $out/raw/report.json ] || pege corpus build --config configs/corpus-raw.yaml --window 6 --output $out/raw \
+[ -f $out/raw/report.json ] || pege corpus build --config configs/corpus-raw.yaml --window 6 --validation_share 0.07 --output $out/raw \
     --input chitchat $d/cped.zh.jsonl.gz $d/emollm.zh.jsonl.gz $d/smilechat.zh.jsonl.gz
 [ -d $out/vocabulary ] || pege tokenizer --data $out/raw/train --n_pieces 16000 --output $out/vocabulary
 on_raw="--data $out/raw/train --validation $out/raw/validation --n_validation 400 --training.eval_strategy steps

@@ -13,7 +13,7 @@ from pege.agent.kept import Kept, join, keep, new_cache
 from pege.agent.model import ModelAgent
 from pege.agent.responses import RESPONSE_AGENTS
 from pege.dialog import Context, Role
-from pege.models.causal import fast_dtype, load_model, run_settings
+from pege.models.causal import fast_device, fast_dtype, load_model, run_settings
 from pege.models.generation import check_generation, local_names, seeded, tidy
 from pege.models.prompt import encode_dialog
 
@@ -172,7 +172,7 @@ def load_local_agent(
 ) -> ModelAgent:
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
 
-    A checkpoint in a run's folder has them too. The dtype ``fast`` is this machine's, see
+    A checkpoint in a run's folder has them too. The model is put on the GPU where there is one. The dtype ``fast`` is this machine's, see
     `pege.models.causal.fast_dtype`. PLATO-2, MoEL and MIME speak for whoever is next: their role is the dialog's.
 
     Raises:
@@ -183,6 +183,7 @@ def load_local_agent(
     generation = run.get("generation", {}) | (generation or {})
     check_generation(generation, known=local_names())
     model, tokenizer = load_model(spec, dtype=fast_dtype() if dtype == "fast" else dtype)
+    model.to(fast_device())
     settings: dict[str, Any] = {
         "emotion_input": run.get("emotion_input", False),
         "generation": generation,

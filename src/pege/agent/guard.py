@@ -70,10 +70,10 @@ def load_guard(spec: str, *, api_key: str | None = None) -> ModelGuard:
         if not model:
             raise InputError("names no model", where=spec, fix="write http://HOST:PORT/v1#MODEL")
         return ModelGuard(functools.partial(_ask_endpoint, _client(url, api_key), model))
-    from pege.models.causal import fast_dtype, load_model
+    from pege.models.causal import fast_device, fast_dtype, load_model
 
     model, tokenizer = load_model(spec, dtype=fast_dtype())
-    return ModelGuard(functools.partial(_ask_local, model, tokenizer))
+    return ModelGuard(functools.partial(_ask_local, model.to(fast_device()), tokenizer))
 
 
 def _client(url: str, api_key: str | None) -> object:

@@ -120,6 +120,13 @@ def fast_dtype() -> str:
     return "bfloat16" if has_amx or torch.cuda.is_available() else "float32"
 
 
+def fast_device() -> str:
+    """Give ``cuda`` where there is such a GPU, else ``cpu``: where a model that speaks is put."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def resolve_model(name: str | Path, *, cache_dir: Path | None = None) -> str:
     """Give the folder or hub name that ``from_pretrained`` takes; converts ``base`` the first time.
 
