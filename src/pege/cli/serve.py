@@ -65,7 +65,7 @@ def serve(
         app,
         host=config.host,
         port=config.port,
-        on_start=lambda: print(f"http://{config.host}:{config.port}/v1", flush=True),
+        on_start=lambda url: print(f"{url}/v1" + (f"\nweb chat: {url}/" if store else ""), flush=True),
         timeout_graceful_shutdown=int(config.timeout_s),
         limit_concurrency=1_000,
         log_config=None,

@@ -24,7 +24,7 @@ from pege.io import why_invalid
 from pege.server.config import ServerConfig
 from pege.server.messages import ChatRequest, context_of
 from pege.server.service import Done, Event, ModelFailedError, Piece, QueueFullError, Service
-from pege.web import RateLimit, is_same_origin, secure_app
+from pege.web import BODY_S, RateLimit, is_same_origin, secure_app
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -79,7 +79,8 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
 
     app = FastAPI(title="pege", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     # without keys a page of another site must not reach the server by a name that points to this machine
-    secure_app(app, max_body_bytes=config.max_body_bytes, hosts=("*",) if config.key_hashes else _LOOPBACK_NAMES)
+    hosts = ("*",) if config.key_hashes else _LOOPBACK_NAMES
+    secure_app(app, max_body_bytes=config.max_body_bytes, body_s=min(BODY_S, config.timeout_s), hosts=hosts)
 
     @app.exception_handler(RefusedError)
     async def refused(_: Request, e: RefusedError) -> JSONResponse:
