@@ -34,7 +34,7 @@ class Scripted:
 @pytest.fixture
 def after_a_soft_hit(monkeypatch):
     """A dialog whose earlier utterance was a hit below the score that locks; the check itself has tests of its own."""
-    monkeypatch.setattr("pege.agent.guarded.judge_dialog", lambda said: DialogJudgement(None, had_crisis=True))
+    monkeypatch.setattr("pege.agent.guarded.judge_dialog", lambda said, guards: DialogJudgement(None, had_crisis=True))
     emotion = Emotion(negative=0.8, neutral=0.1, positive=0.1)
     return Context(utterances=make_dialog(["it is too much", "(fixed)", "thank you"]).messages, emotion=emotion)
 

@@ -22,7 +22,6 @@ from pege.agent import GuardedAgent
 from pege.agent.ask import End
 from pege.dialog import Emotion
 from pege.server.app import make_app, make_service
-from pege.server.chat.app import make_chat
 from pege.server.config import ServerConfig
 
 BASE = "http://127.0.0.1:8000"
@@ -73,10 +72,7 @@ def app_of(agent, store=None, **config):
     service = make_service(GuardedAgent(agent), config, emotions=emotions)
     service.source.close(1)
     service.source = agent
-    app = make_app(service, config)
-    if store:
-        app.mount("/", make_chat(service, store, config))
-    return app
+    return make_app(service, config, store=store)
 
 
 @contextlib.contextmanager

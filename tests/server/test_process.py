@@ -207,8 +207,11 @@ def test_a_stream_that_is_not_read_is_left_and_its_place_is_free():
     async def receive_nothing():
         await asyncio.Event().wait()
 
+    async def on_end():
+        closed.append("key")
+
     async def answer():
-        response = EventStream(chunks(), limit_s=0.05, on_end=lambda: closed.append("key"))
+        response = EventStream(chunks(), limit_s=0.05, on_end=on_end)
         await response({"type": "http", "asgi": {"spec_version": "2.4"}}, receive_nothing, send)
 
     asyncio.run(answer())

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Callable
 
 from pege.errors import InputError
 from pege.safety import Crisis, Kind
+from pege.safety.remember import Remembered
 
 _MAX_TOKENS = 48
-_N_REMEMBERED = 10_000
 _SEVERITY = re.compile(r"^\s*(?:safety:\s*)?(safe|unsafe|controversial)\b", re.IGNORECASE)
 #: what guards call it -> our kind; other categories (copyright, politics) are no crisis
 _KINDS: list[tuple[re.Pattern[str], Kind]] = [
@@ -46,17 +45,11 @@ class ModelGuard:
     """
 
     def __init__(self, ask: Callable[[str], str]) -> None:
-        self._ask = ask
-        self._known: dict[bytes, Crisis | None] = {}
+        self._verdict = Remembered(lambda text: read_verdict(ask(text)))
 
     def check(self, text: str) -> Crisis | None:
         """Give the crisis that a text speaks of, or None."""
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        if key not in self._known:
-            while len(self._known) >= _N_REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = read_verdict(self._ask(text))
-        return self._known[key]
+        return self._verdict(text)
 
 
 def load_guard(spec: str, *, api_key: str | None = None) -> ModelGuard:

@@ -39,7 +39,7 @@ class ServerConfig(BaseModel):
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
         max_per_key: requests of one key at once, so that none fills the queue; not counted without keys.
-        requests_per_minute: of each key, or of all where there are no keys.
+        requests_per_minute: of each key, or of each address where there are no keys; API and web chat together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
