@@ -321,7 +321,8 @@ def test_api_and_chat_share_the_places_of_a_key(store):
         headers, talk = signed_in(client), {"said": [{"content": "hi"}]}
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body, headers=BEARER) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()
+            next(lines)
             assert events_of(client.post("/respond", json=talk, headers=headers).text) == [("failed", {"why": "busy"})]
             refused = client.post("/v1/chat/completions", json=body, headers=BEARER)
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
