@@ -12,11 +12,11 @@ from pege.safety.remember import Remembered
 
 _MAX_TOKENS = 48
 _SEVERITY = re.compile(r"^\s*(?:safety:\s*)?(safe|unsafe|controversial)\b", re.IGNORECASE)
-#: what guards call it -> our kind; other categories (copyright, politics) are no crisis
+#: what guards call it -> our kind; other categories (sexual content, unethical acts, hate, copyright) are no crisis
 _KINDS: list[tuple[re.Pattern[str], Kind]] = [
     (re.compile(r"suicide|self-?harm|\bS11\b", re.IGNORECASE), "self-harm"),
-    (re.compile(r"(?<!non-)violent|violence|\bS1\b|\bS9\b", re.IGNORECASE), "harm-to-others"),
-    (re.compile(r"sexual|child|abuse|harass|unethical|\bS[34]\b|\bS10\b", re.IGNORECASE), "abuse"),
+    (re.compile(r"abuse|harass|exploitation|sex-related crimes|sexual assault|\bS[34]\b", re.IGNORECASE), "abuse"),
+    (re.compile(r"(?<!non-)violent|violence|weapons|\bS[19]\b", re.IGNORECASE), "harm-to-others"),
 ]
 _SCORES = {"unsafe": 0.9, "controversial": 0.4}  # below 0.5 it does not hold for the rest of the dialog
 
