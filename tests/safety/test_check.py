@@ -131,6 +131,16 @@ def test_the_held_out_lines_are_met_as_the_page_says():
     assert found["false_alarms"] <= 0.25
 
 
+def test_everyday_sadness_is_hit_no_more_often_than_the_page_says():
+    folder = importlib.resources.files("pege") / "assets" / "safety"
+    lines = read_labelled([folder / f"sad.{lang}.tsv" for lang in ("en", "zh")], labels=LABELS)
+    found = evaluate(lines.texts, lines.classes)
+    assert found["all"]["n"] == 150
+    assert found["en"]["false_alarms"] <= 0.29
+    assert found["zh"]["false_alarms"] <= 0.41
+    assert sum(judge(text).score >= LOCK_SCORE for text in lines.texts) <= 14
+
+
 def test_what_is_trained_is_loaded_as_it_was(tmp_path):
     texts = [f"{word} number {k}" for word in ("fine", "dead", "hit", "beaten") for k in range(10)]
     classes = np.repeat(np.arange(4), 10)
