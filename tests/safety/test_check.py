@@ -21,8 +21,10 @@ from pege.safety import (
     check_phrases,
     help_for,
     help_text,
+    judge,
     judge_dialog,
 )
+from pege.safety.check import LOCK_SCORE
 from pege.safety.classifier import LABELS, load_classifier
 from pege.safety.normalize import forms, plain
 from pege.safety.remember import Remembered
