@@ -13,7 +13,9 @@ tile by tile, and multiplies them into the gradients of the hidden states, the o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -22,7 +24,9 @@ from torch import Tensor
 
 from pege.errors import InputError
 from pege.loss.terms import (
+    Gradients,
     Guidance,
+    Job,
     Number,
     PegeOutput,
     check_shapes,
@@ -151,21 +155,6 @@ def _work_dtype(hidden: Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What stays the same for all chunks of a call."""
-
-    labels: Tensor  # (T,) counted positions only
-    table: Tensor  # (V, 4): a column of ones, then O
-    guidance: Guidance  # counted positions only
-    alpha: float
-    beta: float
-    softcap: float | None
-    n_items: Tensor
-    wants_gradient: bool
-    filter_eps: float
-
-
 def _guided_loss(
     hidden: Tensor,
     weight: Tensor,
@@ -186,8 +175,8 @@ def _guided_loss(
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     dtype = _work_dtype(hidden)
     table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0)  # (V, 3) -> (V, 4)
-    trained = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
-    job = _Job(
+    needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
+    job = Job(
         labels=labels[counted].long(),
         table=table,
         guidance=guidance.at(counted),
@@ -195,7 +184,9 @@ def _guided_loss(
         beta=beta,
         softcap=softcap,
         n_items=divisor(counted.numel(), num_items_in_batch, table),
-        wants_gradient=trained and torch.is_grad_enabled(),
+        needs_hidden=needs[0],
+        needs_weight=needs[1],
+        needs_bias=needs[2],
         filter_eps=filter_eps,
     )
     if torch.is_autocast_enabled(hidden.device.type):
@@ -209,22 +200,9 @@ def _guided_loss(
 
 class _GuidedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job) -> tuple[Tensor, ...]:
-        dtype = _work_dtype(hidden)
-        needs_hidden, needs_weight, needs_bias = (n and job.wants_gradient for n in ctx.needs_input_grad[:3])
-        gradients = _Gradients(
-            hidden=torch.zeros_like(hidden, dtype=dtype) if needs_hidden else None,
-            weight=torch.zeros_like(weight, dtype=dtype) if needs_weight else None,
-            bias=torch.zeros_like(bias, dtype=dtype) if needs_bias and bias is not None else None,
-        )
-        distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
-        sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
-        n_numbers = weight.shape[0] * (1 if job.softcap is None else 2)  # held per token: exponentials, slopes
-        n_wanted = FILTERED_TOKENS if job.filter_eps else CHUNK_TOKENS
-        n_rows = max(1, min(n_wanted, CHUNK_NUMBERS // n_numbers))
-        for start in range(0, hidden.shape[0], n_rows):
-            rows = slice(start, start + n_rows)
-            sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[Tensor, ...]:
+        sums, distance, gradients = _kernel(hidden)(hidden, weight, bias, job)
+        dtype = distance.dtype
         nll, peg, ner = (sums / job.n_items).to(dtype)
         loss = nll + job.alpha * peg - job.beta * ner
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
@@ -243,22 +221,41 @@ class _GuidedLoss(torch.autograd.Function):
         return *scaled, None
 
 
-@dataclass(frozen=True)
-class _Gradients:
-    """Sums in the work dtype; None where nobody asked."""
+def _kernel(hidden: Tensor) -> Callable[..., tuple[Tensor, Tensor, Gradients]]:
+    """Pick what does the work: the kernel of `triton_kernel` on a GPU, tiles of plain torch elsewhere."""
+    if hidden.is_cuda and hidden.dtype in (torch.float32, torch.bfloat16) and find_spec("triton"):
+        from pege.loss import triton_kernel
 
-    hidden: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
+        return triton_kernel.run
+    return _run
+
+
+def _run(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[Tensor, Tensor, Gradients]:
+    """Give the sums of nll, peg and ner, (3,); the distances, (T,); the gradients."""
+    dtype = _work_dtype(hidden)
+    gradients = Gradients(
+        hidden=torch.zeros_like(hidden, dtype=dtype) if job.needs_hidden else None,
+        weight=torch.zeros_like(weight, dtype=dtype) if job.needs_weight else None,
+        bias=torch.zeros_like(bias, dtype=dtype) if job.needs_bias and bias is not None else None,
+    )
+    distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
+    sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
+    n_numbers = weight.shape[0] * (1 if job.softcap is None else 2)  # held per token: exponentials, slopes
+    n_wanted = FILTERED_TOKENS if job.filter_eps else CHUNK_TOKENS
+    n_rows = max(1, min(n_wanted, CHUNK_NUMBERS // n_numbers))
+    for start in range(0, hidden.shape[0], n_rows):
+        rows = slice(start, start + n_rows)
+        sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
+    return sums, distance, gradients
 
 
 def _chunk(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    job: _Job,
+    job: Job,
     rows: slice,
-    gradients: _Gradients,
+    gradients: Gradients,
     distance_out: Tensor,
 ) -> Tensor:
     """Do one chunk of C tokens; add to the gradients, fill ``distance_out`` (C,), give the sums of nll, peg, ner."""
@@ -290,7 +287,7 @@ def _tiles(n_vocabulary: int) -> list[slice]:
     return [slice(a, min(a + TILE_COLUMNS, n_vocabulary)) for a in range(0, n_vocabulary, TILE_COLUMNS)]
 
 
-def _first_pass(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, labels: Tensor) -> _FirstPass:
+def _first_pass(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, labels: Tensor) -> _FirstPass:
     """Exponentials tile by tile, each against its tile's own maximum, and what Eq. 1-5 need of them."""
     dtype, n_tokens, tiles = job.table.dtype, hidden.shape[0], _tiles(weight.shape[0])
     exponentials: list[Tensor] = []
@@ -324,7 +321,7 @@ def _first_pass(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, 
 
 
 def _second_pass(
-    chunk: _FirstPass, g: Tensor, hidden: Tensor, weight: Tensor, job: _Job, rows: slice, gradients: _Gradients
+    chunk: _FirstPass, g: Tensor, hidden: Tensor, weight: Tensor, job: Job, rows: slice, gradients: Gradients
 ) -> None:
     """Turn exponentials into the gradient of the logits, tile by tile, and that into the gradients. g: (C, 3)."""
     labels = job.labels[rows]
@@ -376,7 +373,7 @@ def _tile_logits(
 
 
 def _add_gradients(
-    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, columns: slice | Tensor
+    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: Gradients, rows: slice, columns: slice | Tensor
 ) -> None:
     """Add what a tile of logits, or its active columns, give: gradient (C, n), hidden (C, H), weight (V, H)."""
     low = gradient.to(hidden.dtype)
