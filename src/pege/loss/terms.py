@@ -64,7 +64,7 @@ class Job:
 
     Attributes:
         labels: (T,) int64.
-        table: (V, 4), a column of ones, then O; float32, or float64 where the hidden states are.
+        table: (4, V), a row of ones, then O; float32, or float64 where the hidden states are.
         guidance: of these tokens.
         alpha: weight of L_peg.
         beta: weight of L_ner.
@@ -73,7 +73,7 @@ class Job:
         needs_hidden: the hidden states want a gradient.
         needs_weight: the output matrix wants one.
         needs_bias: the bias wants one.
-        filter_eps: bound below which columns may give no gradient.
+        filter_eps: softmax that may be left out of the gradients, on average over the tokens; in [0, 1).
     """
 
     labels: Tensor

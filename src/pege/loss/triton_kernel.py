@@ -45,7 +45,7 @@ def run(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[
         weight=new_weight(weight, dtype=sum_dtype) if job.needs_weight else None,
         bias=torch.zeros(n_vocabulary, dtype=torch.float32, device=hidden.device) if job.needs_bias else None,
     )
-    table = job.table[:, 1:].T.contiguous()  # (3, V)
+    table = job.table[1:]  # (3, V)
     terms = torch.zeros((n_tokens, 3), dtype=torch.float32, device=hidden.device)  # nll, ED_t, |v_t|
     logits = hidden.new_empty((n_rows, n_vocabulary))
     for start in range(0, n_tokens, n_rows):
