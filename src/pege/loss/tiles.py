@@ -30,7 +30,7 @@ CHUNK_TOKENS = 512  # tokens worked on at once; fewer where they would hold more
 EXACT_NUMBERS = 2**26  # exponentials (and slopes of the soft cap) held at once where all columns are: 256 MiB
 FILTERED_NUMBERS = 12_000_000  # the same where columns are left out: 48 MB
 FILTERED_TOKENS = 128  # with fewer tokens the products are slow; so many are taken even if nearly all columns matter
-TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
+TILE_COLUMNS = 2048  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
 
 _WORTH_PICKING = 0.7  # share of a tile's columns; above it, picking them costs more than it saves
 _MARGIN = 1.2  # columns a chunk may hold, times those of the chunk before
@@ -269,10 +269,11 @@ def _add_gradients(
     """Add what a tile of logits, or its kept columns, give: gradient (C, n), hidden (C, H), weight (V, H)."""
     low = gradient.to(hidden.dtype)
     if gradients.hidden is not None:
+        some = weight[columns] if isinstance(columns, slice) else weight.index_select(0, columns)
         if hidden.dtype == gradient.dtype:
-            gradients.hidden[rows].addmm_(low, weight[columns].to(hidden.dtype))  # (C, n) @ (n, H)
+            gradients.hidden[rows].addmm_(low, some.to(hidden.dtype))  # (C, n) @ (n, H)
         else:
-            gradients.hidden[rows] += low @ weight[columns].to(hidden.dtype)
+            gradients.hidden[rows] += low @ some.to(hidden.dtype)
     if gradients.weight is not None:
         if isinstance(columns, slice) and hidden.dtype == gradient.dtype:
             gradients.weight[columns].addmm_(low.T, hidden)  # (n, C) @ (C, H)
