@@ -71,9 +71,9 @@ def pege_loss(
         ignore_index: label of a position that does not count.
         num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
             data parallelism leave the loss as it is. A divisor below 1 counts as 1.
-        filter_eps: softmax that may be left out of the gradients, on average over the tokens: columns that together
-            have less of it, and are no label, give none. 0 is exact; None is `FILTER_EPS`, and 0 in float64. Loss and
-            terms are exact in any case. GPUs leave nothing out.
+        filter_eps: softmax that may be left out of the gradients, as a share of all that is not the labels', on average
+            over the tokens: columns that together have less of it, and are no label, give none. 0 is exact; None is
+            `FILTER_EPS`, and 0 in float64. Loss and terms are exact in any case. GPUs leave nothing out.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.

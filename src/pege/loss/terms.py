@@ -73,7 +73,7 @@ class Job:
         needs_hidden: the hidden states want a gradient.
         needs_weight: the output matrix wants one.
         needs_bias: the bias wants one.
-        filter_eps: softmax that may be left out of the gradients, on average over the tokens; in [0, 1).
+        filter_eps: softmax that may be left out of the gradients, as a share of all that is not the labels'; in [0, 1).
     """
 
     labels: Tensor

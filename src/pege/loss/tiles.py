@@ -9,8 +9,10 @@ g_t is known, and the second pass turns what the first held into
 and multiplies it into the gradients of the hidden states, the output matrix and the bias.
 
 Held are the columns that matter. Each tile leaves out those of least mass (softmax, averaged over the tokens of the
-chunk) while all that is left out stays below ``filter_eps``; labels stay. Mass is measured against the normaliser so
-far, which is at most the true one, so the bound holds. The entries of G_t add up to 0, so the gradient by the hidden
+chunk) while all that is left out stays below ``filter_eps`` times the mass of all that is no label: G_t is of that size,
+so well-learnt tokens, whose gradient is small, have no larger a relative error. Labels stay. Mass is measured against
+the normaliser so far (with the label in it), which is at most the true one, and that of all but the labels grows from
+tile to tile, so the bound holds. The entries of G_t add up to 0, so the gradient by the hidden
 states is the same whatever vector is taken from all rows of the output matrix: without their mean, what is left out
 weighs least.
 """
@@ -155,7 +157,8 @@ def _first_pass(
     maxima = hidden.new_empty((n_tokens, len(tiles)), dtype=dtype)
     sums = hidden.new_empty((len(tiles), n_tokens, 4), dtype=dtype)
     label_logit = hidden.new_zeros(n_tokens, dtype=dtype)
-    log_sum = hidden.new_full((n_tokens,), -math.inf, dtype=dtype)  # of all tiles so far
+    label_logit_ahead = _label_logits(hidden, weight, bias, job.softcap, labels).to(dtype)
+    log_sum = label_logit_ahead  # of the label and all tiles so far
     left_out = 0.0
     for k, tile in enumerate(tiles):
         before = space.n_used
@@ -172,9 +175,12 @@ def _first_pass(
             continue
         kept = None
         if job.filter_eps:
-            log_sum = torch.logaddexp(log_sum, maxima[:, k] + sums[k, :, 0].log())
+            others = sums[k, :, 0].index_add(0, tokens, powers[tokens, local], alpha=-1).clamp_min_(0)
+            log_sum = torch.logaddexp(log_sum, maxima[:, k] + others.log())
+            no_label = float(-torch.expm1(label_logit_ahead - log_sum).mean())
             mass = powers.T @ ((maxima[:, k] - log_sum).exp() / n_tokens)  # (tile, C) @ (C,)
-            kept, mass_out = _kept(mass, local, job.filter_eps * tile.stop / n_vocabulary - left_out)
+            allowed = job.filter_eps * no_label * tile.stop / n_vocabulary - left_out
+            kept, mass_out = _kept(mass, local, allowed)
             left_out += mass_out
         if kept is not None:
             space.n_used = before
@@ -229,6 +235,16 @@ def _tile_logits(
     slope = 1 - out.square()
     out *= softcap
     return slope
+
+
+def _label_logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, labels: Tensor
+) -> Tensor:
+    """Give each token's label's logit, (C,), up to rounding."""
+    logits = (hidden * weight.index_select(0, labels).to(hidden.dtype)).sum(1)
+    if bias is not None:
+        logits = logits + bias.index_select(0, labels)
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
 def _second_pass(
