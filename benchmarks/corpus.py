@@ -48,7 +48,7 @@ PEERS = {
     "pege-duplicates": "pege corpus build, near-duplicates too",
 }
 RAY = {"ray-1": "Ray, one worker", "ray-2": "Ray, two workers"}
-ONCE = {"plain", "datatrove-columns"}  # but for the smallest size: not what the goals are about
+ONCE = {"plain", "datatrove-columns", "pege-duplicates", *RAY}  # but for the smallest size: not what the goals are about
 PARALLEL, SERIAL = ("intake", "clean", "filter"), ("templates", "duplicates", "output")
 
 
