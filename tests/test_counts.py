@@ -61,7 +61,7 @@ def linear_flops(counter):
 
 @pytest.mark.parametrize("is_trained", [False, True])
 def test_the_loss_never_makes_a_tensor_of_all_tokens_by_the_vocabulary(is_trained):
-    n, v = 700, 40_000
+    n, v = 2000, 40_000
     hidden, weight = torch.randn(n, H, requires_grad=True), torch.randn(v, H, requires_grad=is_trained)
     with Sizes() as sizes:
         pege_loss(

@@ -5,6 +5,7 @@ Nothing here knows of dialogs or ratings. Imports of the web extra stay inside f
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ipaddress
 import logging
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LOCALHOST = "127.0.0.1"  # no server of ours is open to a network unless told
 MAX_BODY_BYTES = 64 * 1024
+BODY_S = 30.0  # from the head of a request to the end of its body
 # Only our own files run, and nothing inline: a dialog's text that slips into a page as markup still does nothing.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -78,10 +80,13 @@ class SecurityHeaders:
 
 
 class BodyLimit:
-    """ASGI middleware: a body above ``max_bytes`` is answered with 413, whatever its Content-Length claims."""
+    """ASGI middleware: a body above ``max_bytes`` is answered with 413, whatever its Content-Length claims.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int = MAX_BODY_BYTES) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    One that is not there after ``limit_s`` seconds is answered with 408. Both end the connection.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int = MAX_BODY_BYTES, limit_s: float = BODY_S) -> None:
+        self.app, self.max_bytes, self.limit_s = app, max_bytes, limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on, or refuse its body."""
@@ -90,18 +95,23 @@ class BodyLimit:
             return
         from starlette.responses import PlainTextResponse
 
-        too_large = PlainTextResponse("The request is too large.\n", status_code=413)
-        # The body is read before the app runs: so none of it is acted on before its size is known.
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.max_bytes:
-                await too_large(scope, receive, send)
-                return
+        # The body is read before the app runs: so none of it is acted on, and no place is taken, before it is whole.
+        body, more, refused = bytearray(), True, None
+        try:
+            async with asyncio.timeout(self.limit_s):
+                while more and len(body) <= self.max_bytes:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            refused = PlainTextResponse("The request came too slowly.\n", 408, {"connection": "close"})
+        if len(body) > self.max_bytes:
+            refused = PlainTextResponse("The request is too large.\n", 413, {"connection": "close"})
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
         given = False
 
         async def receive_again() -> Message:
@@ -109,7 +119,7 @@ class BodyLimit:
             if given:
                 return await receive()
             given = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self.app(scope, receive_again, send)
 
@@ -118,6 +128,7 @@ def secure_app(
     app: Starlette,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
+    body_s: float = BODY_S,
     headers: dict[str, str] | None = None,
     hosts: Sequence[str] = ("*",),
 ) -> None:
@@ -126,12 +137,13 @@ def secure_app(
     Args:
         app: a FastAPI or Starlette app.
         max_body_bytes: of a request.
+        body_s: seconds in which its body must be there.
         headers: over the shared security headers, lower-case names.
         hosts: names the app answers to; a page elsewhere whose name is pointed at this machine gets a 400.
     """
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes, limit_s=body_s)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(SecurityHeaders, headers=headers)  # the last added is the outermost: also on refusals
 
@@ -255,21 +267,25 @@ def is_loopback(host: str) -> bool:
 
 
 def run_app(
-    app: Any, *, host: str = LOCALHOST, port: int, on_start: Callable[[], None] = lambda: None, **settings: Any
+    app: Any, *, host: str = LOCALHOST, port: int, on_start: Callable[[str], None] = lambda _: None, **settings: Any
 ) -> None:
-    """Serve an app until Ctrl-C or SIGTERM. Requests are not logged: their paths hold personal links.
+    """Serve an app until Ctrl-C or SIGTERM, which answers what is asked and ends the process with exit code 0.
+
+    Requests are not logged: their paths hold personal links.
 
     Args:
         app: the ASGI app.
         host: address to bind; others than loopback are warned about.
-        port: to bind.
-        on_start: called when the port is bound.
+        port: to bind; 0 is any that is free.
+        on_start: called with ``http://HOST:PORT`` when the port is bound.
         settings: further ones of ``uvicorn.Config``.
 
     Raises:
         InputError: the port cannot be bound.
     """
+    import signal
     import socket
+    import sys
 
     import uvicorn
 
@@ -283,9 +299,10 @@ def run_app(
     except (OSError, OverflowError) as e:
         listener.close()
         raise InputError(f"port {port} of {host} cannot be bound ({e})", where="--port", fix="name another") from e
-    on_start()
+    on_start(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, lifespan="auto", **settings
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn sends it on, once it has drained
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

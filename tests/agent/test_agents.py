@@ -170,7 +170,7 @@ def test_after_a_crisis_the_whole_dialog_stays_with_the_fixed_text():
 
 
 def test_a_check_that_fails_gives_the_fixed_text_and_no_model_answers(monkeypatch):
-    def broken(texts):
+    def broken(texts, *, guards):
         raise RuntimeError("broken")
 
     monkeypatch.setattr("pege.agent.guarded.judge_dialog", broken)

@@ -8,6 +8,7 @@ import torch
 from pege.agent.ask import Ask, End
 from pege.agent.continuous import ContinuousBatch
 from pege.agent.generate import LocalAgent
+from pege.agent.rows import RowsCache
 from pege.agent.sampling import RowSampler, sample
 from pege.agent.settings import Settings
 from pege.agent.turn import Turn
@@ -82,18 +83,39 @@ def test_settings_differ_by_row_and_a_seed_repeats_in_any_company(agent):
 
 def test_a_row_that_cannot_be_read_harms_no_other(agent, monkeypatch):
     batch, good, bad = ContinuousBatch(agent), Row(SAID[0]), Row(SAID[1])
-    whole = ContinuousBatch._run
+    whole = RowsCache.read
 
-    def fails(self, ids, mask, cache):
-        if len(ids) > 1 or ids.shape[1] == len(agent.prompts([bad.ask.context])[0][0]):
+    def fails(self, tokens, starts, *, first):
+        if len(tokens) > 1 or tokens[0] == agent.prompts([bad.ask.context])[0][0]:
             raise RuntimeError("boom")
-        return whole(self, ids, mask, cache)
+        return whole(self, tokens, starts, first=first)
 
-    monkeypatch.setattr(ContinuousBatch, "_run", fails)
+    monkeypatch.setattr(RowsCache, "read", fails)
     batch.admit([good.ask, bad.ask])
     run(batch)
     assert good.got[-1].finish in ("stop", "length")
     assert isinstance(bad.got[-1].error, RuntimeError)
+
+
+def test_a_row_whose_scores_are_no_numbers_harms_no_other(agent, monkeypatch):
+    drawn = Settings(seed=1, temperature=1.0, max_tokens=6)
+    batch, good, alone, bad = ContinuousBatch(agent), Row(SAID[0], drawn), Row(SAID[0], drawn), Row(SAID[1], drawn)
+    batch.admit([alone.ask])
+    run(batch)
+    whole, (prompt,) = RowsCache.read, agent.prompts([bad.ask.context])[0]
+
+    def fails(self, tokens, starts, *, first):
+        logits = whole(self, tokens, starts, first=first)
+        for k, start in enumerate(starts):
+            if start == len(prompt) + 1 or (start == 0 and tokens[k][: len(prompt)] == prompt and tokens[k] != prompt):
+                logits[k] = torch.nan  # at the third token
+        return logits
+
+    monkeypatch.setattr(RowsCache, "read", fails)
+    batch.admit([good.ask, bad.ask])
+    run(batch)
+    assert isinstance(bad.got[-1].error, ValueError)
+    assert good.text == alone.text
 
 
 def test_a_row_is_narrowed_as_generate_does(agent):

@@ -34,7 +34,7 @@ class Scripted:
 @pytest.fixture
 def after_a_soft_hit(monkeypatch):
     """A dialog whose earlier utterance was a hit below the score that locks; the check itself has tests of its own."""
-    monkeypatch.setattr("pege.agent.guarded.judge_dialog", lambda said: DialogJudgement(None, had_crisis=True))
+    monkeypatch.setattr("pege.agent.guarded.judge_dialog", lambda said, guards: DialogJudgement(None, had_crisis=True))
     emotion = Emotion(negative=0.8, neutral=0.1, positive=0.1)
     return Context(utterances=make_dialog(["it is too much", "(fixed)", "thank you"]).messages, emotion=emotion)
 
@@ -79,7 +79,10 @@ def test_after_a_crisis_the_prompt_asks_for_support_and_nothing_is_guided(after_
 @pytest.mark.parametrize(
     ("words", "kind"),
     [("Safety: Safe\nCategories: None", None), ("Safety: Unsafe\nCategories: Suicide & Self-Harm", "self-harm"),
-     ("Safety: Unsafe\nCategories: Violent", "harm-to-others"), ("Safety: Unsafe\nCategories: Unethical Acts", "abuse"),
+     ("Safety: Unsafe\nCategories: Violent", "harm-to-others"), ("unsafe\nS1,S12", "harm-to-others"),
+     ("Safety: Unsafe\nCategories: Unethical Acts", None), ("Safety: Unsafe\nCategories: Sexual Content or Sexual Acts", None),
+     ("unsafe\nS12", None), ("unsafe\nS10", None), ("unsafe\nS2", None), ("unsafe\nS3", "abuse"), ("unsafe\nS4", "abuse"),
+     ("Safety: Unsafe\nCategories: Unethical Acts, Suicide & Self-Harm", "self-harm"), ("unsafe\nS9", "harm-to-others"),
      ("Safety: Unsafe\nCategories: Non-violent Illegal Acts", None), ("\n\nunsafe\nS11", "self-harm"), ("safe", None),
      ("Safety: Unsafe\nCategories: Copyright Violation", None)],
 )  # fmt: skip

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import pege.loss.fused as fused
+import pege.loss.tiles as tiles
 
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(fused, "CHUNK_NUMBERS", 150)
-    monkeypatch.setattr(fused, "TILE_COLUMNS", 8)
+    monkeypatch.setattr(tiles, "EXACT_NUMBERS", 150)
+    monkeypatch.setattr(tiles, "FILTERED_NUMBERS", 150)
+    monkeypatch.setattr(tiles, "FILTERED_TOKENS", 3)
+    monkeypatch.setattr(tiles, "TILE_COLUMNS", 8)

@@ -13,9 +13,21 @@ from hypothesis import strategies as st
 
 from pege.emotion import read_labelled
 from pege.errors import InputError
-from pege.safety import Crisis, check_crisis, check_dialog, check_phrases, help_for, help_text
+from pege.safety import (
+    Crisis,
+    DialogJudgement,
+    check_crisis,
+    check_dialog,
+    check_phrases,
+    help_for,
+    help_text,
+    judge,
+    judge_dialog,
+)
+from pege.safety.check import LOCK_SCORE
 from pege.safety.classifier import LABELS, load_classifier
 from pege.safety.normalize import forms, plain
+from pege.safety.remember import Remembered
 from pege.safety.train import evaluate, train_classifier
 
 
@@ -121,6 +133,16 @@ def test_the_held_out_lines_are_met_as_the_page_says():
     assert found["false_alarms"] <= 0.25
 
 
+def test_everyday_sadness_is_hit_no_more_often_than_the_page_says():
+    folder = importlib.resources.files("pege") / "assets" / "safety"
+    lines = read_labelled([folder / f"sad.{lang}.tsv" for lang in ("en", "zh")], labels=LABELS)
+    found = evaluate(lines.texts, lines.classes)
+    assert found["all"]["n"] == 150
+    assert found["en"]["false_alarms"] <= 0.29
+    assert found["zh"]["false_alarms"] <= 0.41
+    assert sum(judge(text).score >= LOCK_SCORE for text in lines.texts) <= 14
+
+
 def test_what_is_trained_is_loaded_as_it_was(tmp_path):
     texts = [f"{word} number {k}" for word in ("fine", "dead", "hit", "beaten") for k in range(10)]
     classes = np.repeat(np.arange(4), 10)
@@ -136,7 +158,24 @@ def test_an_unsure_hit_is_answered_once_and_a_sure_one_holds(monkeypatch):
     def check(text):
         return Crisis("self-harm", scores[text]) if scores[text] else None
 
-    monkeypatch.setattr("pege.safety.check.check_crisis", check)
+    monkeypatch.setattr("pege.safety.check._check_known", check)
     assert check_dialog(["fine", "unsure"]).score == 0.2
     assert check_dialog(["unsure", "fine"]) is None
     assert check_dialog(["sure", "fine", "fine"]).score == 0.5
+    guards = [lambda text: Crisis("abuse", 0.9 if text == "unsure" else 0.4) if text != "fine" else None]
+    assert judge_dialog(["unsure"], guards=guards).crisis == Crisis("self-harm", 0.2)  # answered without asking more
+    assert judge_dialog(["unsure", "fine"], guards=guards).crisis == Crisis("abuse", 0.9)
+    scores["odd"] = 0.0
+    assert judge_dialog(["odd", "fine"], guards=guards) == DialogJudgement(None, had_crisis=True)
+
+
+def test_a_turn_judges_only_what_is_new_and_no_text_is_kept(monkeypatch):
+    asked = []
+    monkeypatch.setattr("pege.safety.check.check_crisis", asked.append)
+    said = ["an utterance of this test", "and another of it", "and a third"]
+    for n in (1, 2, 3):
+        judge_dialog(said[:n])
+    assert asked == said
+    found = Remembered(len)
+    assert [found("some words"), found("some words")] == [10, 10]
+    assert "some words" not in repr(vars(found))

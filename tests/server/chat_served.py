@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -20,8 +22,6 @@ from pege.agent import GuardedAgent
 from pege.agent.ask import End
 from pege.dialog import Emotion
 from pege.server.app import make_app, make_service
-from pege.server.chat.app import make_chat
-from pege.server.chat.store import Store
 from pege.server.config import ServerConfig
 
 BASE = "http://127.0.0.1:8000"
@@ -66,19 +66,17 @@ def emotions(texts):
     return [Emotion(negative=0.8, neutral=0.15, positive=0.05) for _ in texts]
 
 
-def app_of(agent, store, **config):
-    """The whole server's app, as `pege serve` makes it."""
+def app_of(agent, store=None, **config):
+    """The whole server's app, as `pege serve` makes it; without a store as with `--no-chat`."""
     config = ServerConfig(**{"requests_per_minute": 100_000, **config})
     service = make_service(GuardedAgent(agent), config, emotions=emotions)
     service.source.close(1)
     service.source = agent
-    app = make_app(service, config)
-    app.mount("/", make_chat(service, store, config))
-    return app
+    return make_app(service, config, store=store)
 
 
 @contextlib.contextmanager
-def served(agent, store, **config):
+def served(agent, store=None, **config):
     """A server in a thread; gives its address."""
     server = uvicorn.Server(uvicorn.Config(app_of(agent, store, **config), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -94,12 +92,24 @@ def served(agent, store, **config):
 
 
 class Process:
-    """A server in a process of its own that can be killed: `python chat_served.py DATABASE PORT WAIT`."""
+    """`pege serve` in a process of its own, its dialogs kept in a folder; without a run a proxy to an agent of the test.
 
-    def __init__(self, database, port, *, wait_s=0.0, limit_bytes=None):
-        self.base, self._port = f"http://127.0.0.1:{port}", port
-        command = [sys.executable, __file__, database, str(port), str(wait_s), str(limit_bytes or 0)]
-        self.process = subprocess.Popen(command, env=dict(os.environ))
+    No file of the process may grow beyond ``limit_bytes``.
+    """
+
+    def __init__(self, agent, folder, *flags, run=None, limit_bytes=None):
+        self._engine = contextlib.ExitStack()
+        run = run or f"{self._engine.enter_context(served(agent))}/v1#says"
+        command = [sys.executable, "-m", "pege", "serve", str(run), "--port", "0"]
+        limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+        self.process = subprocess.Popen(
+            [*command, "--database", database_of(folder), *flags],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=limit if limit_bytes else None,
+        )
+        self.base = self.process.stdout.readline().removesuffix("/v1\n")
         for _ in range(600):
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{self.base}/healthz", timeout=1).status_code == 200:
@@ -108,19 +118,18 @@ class Process:
             time.sleep(0.05)
         raise RuntimeError("the server does not answer")
 
-    def kill(self):
-        """As the power goes: no chance to tidy up."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+    def send(self, number):
+        """Send a signal, wait for the end, and give the exit code."""
+        self.process.send_signal(number)
+        return self.end()
 
+    def end(self):
+        return self.process.wait(60)
 
-def main(database, port, wait_s, limit_bytes):
-    if int(limit_bytes):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit_bytes), int(limit_bytes)))
-    app = app_of(Says("I am here for you. Tell me more about it.", wait_s=float(wait_s)), Store(database))
-    uvicorn.run(app, port=int(port), log_level="error")
+    def close(self):
+        """Kill it where it still runs."""
+        with self._engine, self.process.stdout:
+            self.send(signal.SIGKILL)
 
 
 def form_token(text):
@@ -129,7 +138,3 @@ def form_token(text):
 
 def database_of(folder):
     return f"sqlite:///{Path(folder) / 'chat.db'}"
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -10,10 +10,11 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 import yaml
-from chat_served import BASE, CRISES, HOSTILE, Says, app_of, database_of, form_token
+from chat_served import BASE, CRISES, HOSTILE, Says, app_of, database_of, form_token, served
 from starlette.testclient import TestClient
 
 from pege.dialog import Dialog
@@ -294,6 +295,40 @@ def test_with_keys_the_chat_asks_for_one_and_help_does_not(store):
     assert client.get("/dialogs").status_code == 401
     client.cookies.set("pege_key", "forged")
     assert client.get("/dialogs").status_code == 401
+
+
+def signed_in(client):
+    csrf = form_token(client.get("/sign-in").text)
+    client.post("/sign-in", data={"csrf": csrf, "key": KEY}, follow_redirects=False)
+    return {"x-csrf-token": csrf}
+
+
+HASHES = (hashlib.sha256(KEY.encode()).hexdigest(),)
+BEARER = {"authorization": f"Bearer {KEY}"}
+
+
+def test_api_and_chat_count_the_requests_of_a_key_together(store):
+    client = TestClient(app_of(Says(), store, key_hashes=HASHES, requests_per_minute=4), base_url=BASE)
+    signed_in(client)
+    assert [client.get("/v1/models", headers=BEARER).status_code for _ in range(2)] == [200, 200]
+    assert [client.get("/dialogs").status_code for _ in range(3)] == [200, 200, 429]
+    assert client.get("/v1/models", headers=BEARER).status_code == 429
+
+
+def test_api_and_chat_share_the_places_of_a_key(store):
+    says = Says("One. " * 200, "Fine. Now.", wait_s=0.01)
+    with served(says, store, key_hashes=HASHES, max_per_key=1) as url, httpx.Client(base_url=url, timeout=20) as client:
+        headers, talk = signed_in(client), {"said": [{"content": "hi"}]}
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        with client.stream("POST", "/v1/chat/completions", json=body, headers=BEARER) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            assert events_of(client.post("/respond", json=talk, headers=headers).text) == [("failed", {"why": "busy"})]
+            refused = client.post("/v1/chat/completions", json=body, headers=BEARER)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        while says.n_given_up == 0:  # who left has freed the place
+            time.sleep(0.01)
+        assert events_of(client.post("/respond", json=talk, headers=headers).text)[-1][0] == "done"
 
 
 def test_cookies_are_for_this_server_alone(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 
@@ -10,14 +11,14 @@ import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from chat_served import Process, Says, app_of, database_of, form_token
+from chat_served import Says, app_of, database_of, form_token
 from starlette.testclient import TestClient
 
 from pege.server.chat.site import PERSON_COOKIE
 from pege.server.chat.store import NewerError, NoDialogError, Store
 from pege.server.chat.tables import metadata
 from pege.server.chat.talk import Said
-from postgres import free_port, postgres_cluster, why_no_postgres
+from postgres import postgres_cluster, why_no_postgres
 
 SECRET = "s" * 43
 
@@ -67,22 +68,21 @@ class Talker(threading.Thread):
 
 
 @pytest.mark.slow
-def test_what_was_acknowledged_survives_a_kill_between_saving_and_answering(tmp_path):
-    port = free_port()
-    server = Process(database_of(tmp_path), port, wait_s=0.02)
+def test_what_was_acknowledged_survives_a_kill_between_saving_and_answering(tmp_path, start):
+    server = start(Says(wait_s=0.02), tmp_path)
     people = [Talker(server.base) for _ in range(4)]
     [p.start() for p in people]
     while not all(p.acknowledged and len(p.acknowledged) >= 3 for p in people):
         time.sleep(0.02)
-    server.kill()  # in the middle of four responses
+    server.send(signal.SIGKILL)  # in the middle of four responses
     [p.join() for p in people]
-    server = Process(database_of(tmp_path), port)
+    server = start(Says(), tmp_path)
     for p in people:
         page = httpx.get(f"{server.base}/dialog/{p.key}", cookies={PERSON_COOKIE: p.secret})
         assert page.status_code == 200
         for text in p.acknowledged:
             assert text.strip() in page.text
-    server.kill()
+    server.send(signal.SIGKILL)
     store = Store(database_of(tmp_path))
     for p in people:
         stored = [s.content for s in store.load(p.secret, p.key)[1]]
@@ -91,12 +91,12 @@ def test_what_was_acknowledged_survives_a_kill_between_saving_and_answering(tmp_
 
 
 @pytest.mark.slow
-def test_a_server_whose_disk_is_full_goes_on_without_keeping(tmp_path):
+def test_a_server_whose_disk_is_full_goes_on_without_keeping(tmp_path, start):
     store = Store(database_of(tmp_path))
     kept = store.save(SECRET, said("kept before", "yes"))
     store.close()
     limit = (tmp_path / "chat.db").stat().st_size + 8_192  # no file of this process may grow beyond it
-    server = Process(database_of(tmp_path), free_port(), limit_bytes=limit)
+    server = start(Says(), tmp_path, limit_bytes=limit)
     with httpx.Client(base_url=server.base, timeout=20, cookies={PERSON_COOKIE: SECRET}) as client:
         headers = {"x-csrf-token": form_token(client.get("/").text)}
         talk = [{"content": "kept before"}, {"content": "yes"}, {"content": "x" * 40_000}]
@@ -105,7 +105,7 @@ def test_a_server_whose_disk_is_full_goes_on_without_keeping(tmp_path):
         assert '"why": "gone"' in answered
         assert "event: done" in answered
         assert "kept before" in client.get(f"/dialog/{kept.key}").text
-    server.kill()
+    server.send(signal.SIGKILL)
     store = Store(database_of(tmp_path))
     assert [s.content for s in store.load(SECRET, kept.key)[1]] == ["kept before", "yes"]
     store.close()

@@ -202,6 +202,16 @@ def test_an_alert_is_sent_with_kind_and_time_only_and_a_dead_address_harms_nothi
         ServerConfig(alert_url="http://alerts.example/hook")
 
 
+def test_an_alert_command_that_fails_is_one_line_of_the_log(caplog):
+    for command in (("/no/such/program",), ("false",)):
+        ServerConfig(alert_command=command).alert("self-harm")
+    wait_until(lambda: len(caplog.records) == 2)
+    assert {r.getMessage() for r in caplog.records} == {
+        "the alert command failed (FileNotFoundError)",
+        "the alert command failed (CalledProcessError)",
+    }
+
+
 def test_a_log_line_is_json_and_has_no_words_of_an_error():
     try:
         raise ValueError("what a person wrote")

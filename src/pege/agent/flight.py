@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
-from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.generation import logits_process
 
 from pege.agent.kept import n_common, n_shared
+from pege.agent.rows import RowsCache
+from pege.agent.sampling import pick
 from pege.dialog import Context
-from pege.models.attention import is_plain
 from pege.models.generation import tidy
-from pege.models.padding import pad_rows
 
 if TYPE_CHECKING:
     from pege.agent.generate import LocalAgent
@@ -39,50 +38,6 @@ _ROWWISE = (
     logits_process.MinPLogitsWarper,
     logits_process.TypicalLogitsWarper,
 )
-
-
-class _RowsLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of a layer for rows of different lengths, (rows, heads, columns, D), from column 0 on."""
-
-    def __init__(self, place: _Place) -> None:
-        super().__init__()
-        self.place = place
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write new columns, (R, heads, n, D), each row's where it stands; give those up to the longest row's end."""
-        place = self.place
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        self.make_room(key_states, place.stop, place.n_columns)
-        rows = torch.arange(place.start, place.stop, device=key_states.device)[:, None]
-        for room, states in ((self.keys, key_states), (self.values, value_states)):
-            room[rows, :, place.columns] = states.transpose(1, 2)  # (R, n, heads, D)
-        at = (slice(place.start, place.stop), slice(None), slice(place.n_columns))
-        return self.keys[at], self.values[at]
-
-    def make_room(self, like: Tensor, n_rows: int, n_columns: int) -> None:
-        """Widen the buffers to so many rows and columns, and some to spare."""
-        old = self.keys.shape if self.keys.ndim == 4 else (0, like.shape[1], 0, like.shape[3])
-        if old[0] >= n_rows and old[2] >= n_columns:
-            return
-        rows = old[0] if old[0] >= n_rows else n_rows + n_rows // 4
-        columns = old[2] if old[2] >= n_columns else n_columns + n_columns // 4 + _SPARE_COLUMNS
-        shape = (rows, like.shape[1], columns, like.shape[3])
-        for name in ("keys", "values"):
-            room = like.new_zeros(shape)  # what is not written yet is masked, and must not be NaN
-            if old[0]:
-                room[: old[0], :, : old[2]] = getattr(self, name)
-            setattr(self, name, room)
-
-
-@dataclass
-class _Place:
-    """Where the next call writes: rows from start to stop, their columns (R, n), and how many columns there are."""
-
-    start: int = 0
-    stop: int = 0
-    columns: Tensor = field(default_factory=lambda: torch.zeros((0, 0), dtype=torch.long))
-    n_columns: int = 0
 
 
 @dataclass
@@ -110,10 +65,10 @@ class _Row:
 def takes_flight(agent: LocalAgent) -> bool:
     """Whether an agent's utterances can be generated this way.
 
-    They can where each layer of the model keeps all keys and values and takes a mask as it is given, and where the
-    settings of generation look at nothing but a row's own scores: no beams, no penalties for repetition, no guide.
+    They can where the model's rows can lie in one cache (`RowsCache.fits`), and where the settings of generation look
+    at nothing but a row's own scores: no beams, no penalties for repetition, no guide.
     """
-    if agent.guide is not None or not is_plain(agent.model) or agent.model.config._attn_implementation != "sdpa":
+    if agent.guide is not None or not RowsCache.fits(agent.model):
         return False
     config, processors = _processors(agent)
     return config.num_beams in (None, 1) and all(type(p) in _ROWWISE for p in processors)
@@ -140,9 +95,7 @@ class Flight:
         config, self._warpers = _processors(agent)
         self._is_greedy = not config.do_sample
         self._max_new = int(config.max_new_tokens or agent.generation["max_new_tokens"])
-        self._place = _Place()
-        self._cache = DynamicCache(config=self.model.config)
-        self._cache.layers = [_RowsLayer(self._place) for _ in self._cache.layers]
+        self._cache = RowsCache(self.model)
         self._rows: list[_Row] = []  # row k of the buffers is k of these
         self._waiting: list[_Row] = []
         self._kept: dict[int, _Kept] = {}
@@ -180,7 +133,7 @@ class Flight:
             if self._rows:
                 tokens = [[row.said[-1]] for row in self._rows]
                 starts = [len(row.prompt) + len(row.said) - 1 for row in self._rows]
-                self._say(self._rows, self._read(tokens, starts, first=0))
+                self._say(self._rows, self._cache.read(tokens, starts, first=0))
                 ended += self._let_go(0)
             return ended
 
@@ -192,7 +145,7 @@ class Flight:
             functools.reduce(lambda a, row: a[: n_shared(a, row.prompt)], fresh, fresh[0].prompt) if fresh[1:] else []
         )
         if len(prefix) >= _MIN_PREFIX and (self._prefix is None or self._prefix.ids != prefix):
-            self._read([prefix], [0], first=len(self._rows))
+            self._cache.read([prefix], [0], first=len(self._rows))
             self._prefix = self._copied(len(self._rows), prefix, None)
         twins: dict[tuple[int, ...], list[_Row]] = {}
         for row in fresh:
@@ -212,10 +165,10 @@ class Flight:
             n = max(k for k in range(1, len(rows) + 1) if k == 1 or k * n_new[k - 1] <= _PREFILL_TOKENS)
             part, rows, first = rows[:n], rows[n:], len(self._rows)
             starts = [n_old[id(row)] for row in part]
-            self._make_room(first + n, max(len(row.prompt) for row in part))
+            self._cache.make_room(first + n, max(len(row.prompt) for row in part))
             for place, row in enumerate(part, start=first):
                 self._write(place, kept[id(row)], n_old[id(row)])
-            states = self._read([r.prompt[s:] for r, s in zip(part, starts, strict=True)], starts, first=first)
+            states = self._cache.read([r.prompt[s:] for r, s in zip(part, starts, strict=True)], starts, first=first)
             for place, row in enumerate(part, start=first):
                 for twin in twins.get(tuple(row.prompt), ())[1:]:
                     self._kept[twin.key] = self._copied(place, row.prompt, None)
@@ -224,52 +177,11 @@ class Flight:
             ended += self._let_go(first)
         return ended
 
-    def _read(self, tokens: Sequence[list[int]], starts: Sequence[int], *, first: int) -> Tensor:
-        """Run the model on new tokens of some rows, padded on the right; give the logits behind each row's last.
-
-        What stands at a padded place is written over by the token that comes there, and seen by none before.
-        """
-        device, n = self.model.device, max(map(len, tokens))
-        ids = pad_rows(tokens, 0).to(device)  # (R, n)
-        columns = torch.tensor(starts, device=device)[:, None] + torch.arange(n, device=device)
-        last = torch.tensor([len(t) - 1 for t in tokens], device=device)
-        place = self._place
-        place.start, place.stop, place.columns = first, first + len(tokens), columns
-        place.n_columns = max(starts) + n
-        seen = torch.arange(place.n_columns, device=device) <= columns[:, None, :, None]  # (R, 1, n, K)
-
-        def pick(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0][torch.arange(len(tokens), device=device), last][:, None], *inputs[1:])
-
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(pick)
-        try:
-            output = self.model(
-                input_ids=ids, attention_mask=seen, position_ids=columns, cache=self._cache, use_cache=True
-            )
-        finally:
-            handle.remove()
-        return output.logits[:, 0].float()  # type: ignore[no-any-return]
-
     def _say(self, rows: Sequence[_Row], logits: Tensor) -> None:
         """Give each row its next token."""
-        tokens: list[int] = self._pick(rows, logits).tolist()
-        for row, token in zip(rows, tokens, strict=True):
+        draws = None if self._is_greedy else [row.draws[len(row.said)] for row in rows]
+        for row, token in zip(rows, pick(logits, self._warpers, draws), strict=True):
             row.said.append(token)
-
-    def _pick(self, rows: Sequence[_Row], scores: Tensor) -> Tensor:
-        """The likeliest token of each row, or one drawn by the row's own number: (R, V) -> (R,)."""
-        chosen: Tensor | None = None  # (R, k), once only the likeliest k are left
-        for warp in self._warpers:
-            if type(warp) is logits_process.TopKLogitsWarper:
-                scores, chosen = scores.topk(min(warp.top_k, scores.shape[1]))
-            else:
-                scores = warp(None, scores)
-        if self._is_greedy:
-            return scores.argmax(-1)
-        draws = torch.tensor([row.draws[len(row.said)] for row in rows], dtype=torch.float64, device=scores.device)
-        shares = scores.double().softmax(-1).cumsum(-1)
-        places = torch.searchsorted(shares, draws[:, None] * shares[:, -1:], right=True)  # (R, 1)
-        return (places if chosen is None else chosen.gather(1, places))[:, 0]
 
     def _let_go(self, first: int) -> list[tuple[int, str]]:
         """Take out the rows from ``first`` on that ended; an empty one is drawn once more, then has the fixed one."""
@@ -279,8 +191,9 @@ class Flight:
             if row.said[-1] not in row.stop_ids and len(row.said) < self._max_new:
                 continue
             self._kept[row.key] = self._copied(place, row.prompt + row.said[:-1], self._kept.get(row.key))
-            self._move(len(self._rows) - 1, place)
-            self._rows[place] = self._rows[-1]
+            last = self._rows[-1]
+            self._cache.move(len(self._rows) - 1, place, len(last.prompt) + len(last.said) - 1)
+            self._rows[place] = last
             self._rows.pop()
             text = tidy(self.agent.tokenizer.decode(row.said, skip_special_tokens=True))
             if text or row.is_second:
@@ -306,12 +219,6 @@ class Flight:
             layers.append(room)
         return _Kept(ids, layers)
 
-    def _make_room(self, n_rows: int, n_columns: int) -> None:
-        """Widen the buffers once for all rows that come; the first call of all makes them itself."""
-        for layer in self._cache.layers:
-            if layer.is_initialized:
-                layer.make_room(layer.keys, n_rows, n_columns)
-
     def _write(self, place: int, kept: _Kept | None, n: int) -> None:
         """Copy the first n kept columns to a row."""
         if kept is None or not n:
@@ -319,12 +226,3 @@ class Flight:
         for layer, room in zip(self._cache.layers, kept.layers, strict=True):
             layer.keys[place, :, :n] = room[0, :, :n]
             layer.values[place, :, :n] = room[1, :, :n]
-
-    def _move(self, source: int, target: int) -> None:
-        """Copy one row's columns to another."""
-        if source == target:
-            return
-        n = len(self._rows[source].prompt) + len(self._rows[source].said) - 1
-        for layer in self._cache.layers:
-            layer.keys[target, :, :n] = layer.keys[source, :, :n]
-            layer.values[target, :, :n] = layer.values[source, :, :n]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Callable
 
 from pege.errors import InputError
 from pege.safety import Crisis, Kind
+from pege.safety.remember import Remembered
 
 _MAX_TOKENS = 48
-_N_REMEMBERED = 10_000
 _SEVERITY = re.compile(r"^\s*(?:safety:\s*)?(safe|unsafe|controversial)\b", re.IGNORECASE)
-#: what guards call it -> our kind; other categories (copyright, politics) are no crisis
+#: what guards call it -> our kind; other categories (sexual content, unethical acts, hate, copyright) are no crisis
 _KINDS: list[tuple[re.Pattern[str], Kind]] = [
     (re.compile(r"suicide|self-?harm|\bS11\b", re.IGNORECASE), "self-harm"),
-    (re.compile(r"(?<!non-)violent|violence|\bS1\b|\bS9\b", re.IGNORECASE), "harm-to-others"),
-    (re.compile(r"sexual|child|abuse|harass|unethical|\bS[34]\b|\bS10\b", re.IGNORECASE), "abuse"),
+    (re.compile(r"abuse|harass|exploitation|sex-related crimes|sexual assault|\bS[34]\b", re.IGNORECASE), "abuse"),
+    (re.compile(r"(?<!non-)violent|violence|weapons|\bS[19]\b", re.IGNORECASE), "harm-to-others"),
 ]
 _SCORES = {"unsafe": 0.9, "controversial": 0.4}  # below 0.5 it does not hold for the rest of the dialog
 
@@ -46,17 +45,11 @@ class ModelGuard:
     """
 
     def __init__(self, ask: Callable[[str], str]) -> None:
-        self._ask = ask
-        self._known: dict[bytes, Crisis | None] = {}
+        self._verdict = Remembered(lambda text: read_verdict(ask(text)))
 
     def check(self, text: str) -> Crisis | None:
         """Give the crisis that a text speaks of, or None."""
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        if key not in self._known:
-            while len(self._known) >= _N_REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = read_verdict(self._ask(text))
-        return self._known[key]
+        return self._verdict(text)
 
 
 def load_guard(spec: str, *, api_key: str | None = None) -> ModelGuard:

@@ -71,31 +71,18 @@ class GuardedAgent:
 
     def respond(self, contexts: Sequence[Context], *, seed: int | None = None) -> list[str]:
         """Give one response per context; only those without a crisis reach the agent."""
-        looks = [self.look(c) for c in contexts]
-        responses = [look.fixed or "" for look in looks]
-        turns = {k: look.turn() for k, look in enumerate(looks) if look.fixed is None}
-        for attempt in itertools.count():
-            still = [k for k, turn in turns.items() if turn.is_open]
-            if not still:
-                break
-            call_seed = None if seed is None else seed + attempt
-            for k, text in zip(
-                still, self.agent.respond([looks[k].context for k in still], seed=call_seed), strict=True
-            ):
-                turns[k].feed(text)
-                turns[k].end()
-        return [turns[k].text if k in turns else text for k, text in enumerate(responses)]
+        return ["".join(self.stream(c, seed=seed)) for c in contexts]
 
     def look(self, context: Context) -> Look:
         """Check what the user said so far; the model is only asked where the answer has no fixed text."""
         said = [u.content for u in context.utterances if u.role == "user"]
         try:
-            found = judge_dialog(said)
-            crisis = found.crisis or next((c for g in self.guards for t in said if (c := g.check(t))), None)
+            found = judge_dialog(said, guards=[guard.check for guard in self.guards])
         except Exception as e:  # fails closed: no model answers where a check could not
             log.error("the crisis check failed (%s); the fixed text is given", type(e).__name__)
             self._tell("check-failed")
             return Look(context, help_for(said[-1] if said else ""), "check-failed")
+        crisis = found.crisis
         if crisis is None:
             if not found.had_crisis:
                 return Look(context)

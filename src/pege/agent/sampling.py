@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.generation.logits_process import TopKLogitsWarper
 
 #: settings that are known here; with others ``generate`` has to do it
 _WARPERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # in the order of ``generate``
@@ -27,7 +28,7 @@ class RowSampler:
         prompt: token ids.
         stop_ids: tokens that end it.
         guides: further processors, after those that read the ids and before those that narrow the choice.
-        generator: of its random numbers; None is torch's own.
+        generator: of its random numbers, on the CPU; None is torch's own.
         new: tokens drawn so far.
     """
 
@@ -58,6 +59,10 @@ class RowSampler:
             found = processor(ids, found)
         return found[0]
 
+    def draw(self) -> float:
+        """A number of this row's, from [0, 1)."""
+        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
+
     def _by_ids(self) -> list[Processor]:
         import transformers.generation.logits_process as lib
 
@@ -87,29 +92,47 @@ def is_known(generation: dict[str, Any]) -> bool:
 
 
 def sample(rows: Sequence[RowSampler], logits: Tensor) -> list[int]:
-    """Draw a token a row from logits, (B, V), and note it in the row; rows of equal settings are narrowed together."""
+    """Draw a token a row from logits, (B, V), and note it in the row; rows of equal settings are narrowed together.
+
+    Raises:
+        ValueError: scores that are no numbers; nothing was drawn then.
+    """
     scores = torch.stack([row.process(row_scores) for row, row_scores in zip(rows, logits, strict=True)])
+    if not scores.amax(-1).isfinite().all():
+        raise ValueError("the model's scores are no numbers")
     tokens = [0] * len(rows)
     for warping in {row.warping for row in rows}:
         members = [k for k, row in enumerate(rows) if row.warping == warping]
         of_these = scores[members]  # (G, V)
-        if warping is None:
-            drawn = of_these.argmax(-1).tolist()
-        else:
-            for warper in _warpers(warping):
-                of_these = warper(None, of_these)
-            drawn = _draw(of_these.softmax(-1), [rows[k].generator for k in members])
-        for k, token in zip(members, drawn, strict=True):
+        warpers = [] if warping is None else _warpers(warping)
+        draws = None if warping is None else [rows[k].draw() for k in members]
+        for k, token in zip(members, pick(of_these, warpers, draws), strict=True):
             tokens[k] = token
     for row, token in zip(rows, tokens, strict=True):
         row.new.append(token)
     return tokens
 
 
-def _draw(probs: Tensor, generators: Sequence[torch.Generator | None]) -> list[int]:
-    if all(g is None for g in generators):
-        return torch.multinomial(probs, 1)[:, 0].tolist()
-    return [int(torch.multinomial(p, 1, generator=g)) for p, g in zip(probs, generators, strict=True)]
+def pick(scores: Tensor, warpers: Sequence[Any], draws: Sequence[float] | None) -> list[int]:
+    """Give a token a row of scores, (R, V): the likeliest, or the one at the row's number, drawn from [0, 1).
+
+    Args:
+        scores: logits, after all that is of a row alone.
+        warpers: of ``generate``; they narrow the choice.
+        draws: R numbers; None takes the likeliest tokens.
+    """
+    chosen: Tensor | None = None  # (R, k), once only the likeliest k are left
+    for warp in warpers:
+        if isinstance(warp, TopKLogitsWarper):
+            scores, chosen = scores.topk(min(warp.top_k, scores.shape[1]))
+        else:
+            scores = warp(None, scores)
+    if draws is None:
+        return scores.argmax(-1).tolist()
+    shares = scores.double().softmax(-1).cumsum(-1)
+    points = torch.tensor(draws, dtype=torch.float64, device=scores.device)[:, None] * shares[:, -1:]
+    places = torch.searchsorted(shares, points, right=True)  # (R, 1)
+    return (places if chosen is None else chosen.gather(1, places))[:, 0].tolist()
 
 
 @functools.lru_cache(maxsize=256)

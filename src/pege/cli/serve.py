@@ -56,16 +56,11 @@ def serve(
     refuse_response("hello")  # read now what the first response would wait for
     vad_of(["hello", "你好"])
     service = make_service(agent, config, emotions=classifier.emotions)
-    app = make_app(service, config)
-    if store:
-        from pege.server.chat.app import make_chat
-
-        app.mount("/", make_chat(service, store, config))  # last: what the API has not is the chat's
     run_app(
-        app,
+        make_app(service, config, store=store),
         host=config.host,
         port=config.port,
-        on_start=lambda: print(f"http://{config.host}:{config.port}/v1", flush=True),
+        on_start=lambda url: print(f"{url}/v1" + (f"\nweb chat: {url}/" if store else ""), flush=True),
         timeout_graceful_shutdown=int(config.timeout_s),
         limit_concurrency=1_000,
         log_config=None,

@@ -78,7 +78,7 @@ def serve(
     base = _base(base_url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
     site = make_app(store, base_url=base, per_minute=requests_per_minute)
 
-    def begin() -> None:
+    def begin(_: str) -> None:
         store.keep_base_url(base)
         print(_owner_link(store, base), flush=True)
 

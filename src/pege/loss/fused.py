@@ -1,19 +1,14 @@
-"""The kernel: value and gradient of Eq. 1-5 in one pass, without a (T, V) tensor (design sec. 4).
+"""The loss: value and gradient of Eq. 1-5 in one go, without a (T, V) tensor (design sec. 4).
 
-Tokens are taken in chunks, the vocabulary in tiles. First pass over the tiles: logits, their exponential against the
-tile's own maximum, and one product with ``[1, O]`` that gives the softmax's sum and the expected VAD together. Then
-g_t is known, and the second pass turns the stored exponentials into
-
-    dL/dz_t = s_t * (1 + O g_t - v_t . g_t) - onehot(y_t)
-
-tile by tile, and multiplies them into the gradients of the hidden states, the output matrix and the bias. So
-``backward`` only scales what ``forward`` left; it may run again on a retained graph, but has no derivative of its own.
-`pege.loss.eager` is the same formula in plain sight.
+`pege.loss.tiles` does the work in plain torch, `pege.loss.triton_kernel` on a GPU. The gradients are made with the
+value, so ``backward`` only scales what ``forward`` left; it may run again on a retained graph, but has no derivative of
+its own. `pege.loss.eager` is the same formula in plain sight.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,24 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pege.errors import InputError
+from pege.loss import tiles
 from pege.loss.terms import (
+    Gradients,
     Guidance,
+    Job,
     Number,
     PegeOutput,
     check_shapes,
     counted_positions,
     divisor,
-    guidance_gradient,
     pege_guidance,
     target_guidance,
 )
 
-CHUNK_TOKENS = 512  # tokens worked on at once; fewer where they would take more than the next line allows
-CHUNK_NUMBERS = 2**26  # numbers held for a chunk, one per token and vocabulary entry, two with a soft cap: 256 MiB
-FILTERED_TOKENS = 128  # the same where columns are filtered: the fewer tokens, the fewer columns any of them needs
-TILE_COLUMNS = 4096  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
-
-_WORTH_PICKING = 0.6  # share of a tile's columns
+FILTER_EPS = 1e-5  # on hidden states of SmolLM2 an error of 2e-6 to 9e-6 of the gradients' size
 
 
 def pege_loss(
@@ -58,7 +50,7 @@ def pege_loss(
     softcap: float | None = None,
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
-    filter_eps: float = 0.0,
+    filter_eps: float | None = None,
 ) -> PegeOutput:
     """Give L = L_nll + alpha L_peg - beta L_ner (Eq. 5), each summed over the tokens that count over their number.
 
@@ -79,9 +71,9 @@ def pege_loss(
         ignore_index: label of a position that does not count.
         num_items_in_batch: replaces the divisor: the tokens of the global batch, so that gradient accumulation and
             data parallelism leave the loss as it is. A divisor below 1 counts as 1.
-        filter_eps: vocabulary columns whose softmax is nowhere above it in a chunk of 128 tokens, and that are no label
-            there, give no gradient; 0 is exact. Loss and terms are exact in any case. For very large vocabularies: of
-            the 49k columns of SmolLM2 hardly any lies below 1e-7 throughout a chunk, and the filter only costs.
+        filter_eps: softmax that may be left out of the gradients, as a share of all that is not the labels', on average
+            over the tokens: columns that together have less of it, and are no label, give none. 0 is exact; None is
+            `FILTER_EPS`, and 0 in float64. Loss and terms are exact in any case. GPUs leave nothing out.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
@@ -113,7 +105,7 @@ def target_loss(
     softcap: float | None = None,
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
-    filter_eps: float = 0.0,
+    filter_eps: float | None = None,
 ) -> PegeOutput:
     """Give PEGE-target, L = L_nll + alpha L_target (design sec. 4; ours, not the paper's).
 
@@ -151,21 +143,6 @@ def _work_dtype(hidden: Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What stays the same for all chunks of a call."""
-
-    labels: Tensor  # (T,) counted positions only
-    table: Tensor  # (V, 4): a column of ones, then O
-    guidance: Guidance  # counted positions only
-    alpha: float
-    beta: float
-    softcap: float | None
-    n_items: Tensor
-    wants_gradient: bool
-    filter_eps: float
-
-
 def _guided_loss(
     hidden: Tensor,
     weight: Tensor,
@@ -178,16 +155,18 @@ def _guided_loss(
     softcap: float | None,
     ignore_index: int,
     num_items_in_batch: Number | None,
-    filter_eps: float,
+    filter_eps: float | None,
 ) -> PegeOutput:
+    if filter_eps is None:
+        filter_eps = 0.0 if hidden.dtype == torch.float64 else FILTER_EPS
     if not 0 <= filter_eps < 1:
         raise InputError(f"filter_eps is {filter_eps}", fix="a probability below 1; 0 is exact")
     check_shapes(hidden, weight, labels, token_vad, bias)
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     dtype = _work_dtype(hidden)
-    table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0)  # (V, 3) -> (V, 4)
-    trained = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
-    job = _Job(
+    table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0).T.contiguous()  # (V, 3) -> (4, V)
+    needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
+    job = Job(
         labels=labels[counted].long(),
         table=table,
         guidance=guidance.at(counted),
@@ -195,7 +174,9 @@ def _guided_loss(
         beta=beta,
         softcap=softcap,
         n_items=divisor(counted.numel(), num_items_in_batch, table),
-        wants_gradient=trained and torch.is_grad_enabled(),
+        needs_hidden=needs[0],
+        needs_weight=needs[1],
+        needs_bias=needs[2],
         filter_eps=filter_eps,
     )
     if torch.is_autocast_enabled(hidden.device.type):
@@ -209,22 +190,9 @@ def _guided_loss(
 
 class _GuidedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job) -> tuple[Tensor, ...]:
-        dtype = _work_dtype(hidden)
-        needs_hidden, needs_weight, needs_bias = (n and job.wants_gradient for n in ctx.needs_input_grad[:3])
-        gradients = _Gradients(
-            hidden=torch.zeros_like(hidden, dtype=dtype) if needs_hidden else None,
-            weight=torch.zeros_like(weight, dtype=dtype) if needs_weight else None,
-            bias=torch.zeros_like(bias, dtype=dtype) if needs_bias and bias is not None else None,
-        )
-        distance = torch.zeros(hidden.shape[0], dtype=dtype, device=hidden.device)
-        sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)  # nll, peg, ner
-        n_numbers = weight.shape[0] * (1 if job.softcap is None else 2)  # held per token: exponentials, slopes
-        n_wanted = FILTERED_TOKENS if job.filter_eps else CHUNK_TOKENS
-        n_rows = max(1, min(n_wanted, CHUNK_NUMBERS // n_numbers))
-        for start in range(0, hidden.shape[0], n_rows):
-            rows = slice(start, start + n_rows)
-            sums += _chunk(hidden[rows], weight, bias, job, rows, gradients, distance[rows])
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[Tensor, ...]:
+        sums, distance, gradients = _kernel(hidden)(hidden, weight, bias, job)
+        dtype = distance.dtype
         nll, peg, ner = (sums / job.n_items).to(dtype)
         loss = nll + job.alpha * peg - job.beta * ner
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
@@ -243,152 +211,10 @@ class _GuidedLoss(torch.autograd.Function):
         return *scaled, None
 
 
-@dataclass(frozen=True)
-class _Gradients:
-    """Sums in the work dtype; None where nobody asked."""
+def _kernel(hidden: Tensor) -> Callable[..., tuple[Tensor, Tensor, Gradients]]:
+    """Pick what does the work: the kernel of `triton_kernel` on a GPU, tiles of plain torch elsewhere."""
+    if hidden.is_cuda and hidden.dtype in (torch.float32, torch.bfloat16) and find_spec("triton"):
+        from pege.loss import triton_kernel
 
-    hidden: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
-
-
-def _chunk(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    job: _Job,
-    rows: slice,
-    gradients: _Gradients,
-    distance_out: Tensor,
-) -> Tensor:
-    """Do one chunk of C tokens; add to the gradients, fill ``distance_out`` (C,), give the sums of nll, peg, ner."""
-    chunk = _first_pass(hidden, weight, bias, job, job.labels[rows])
-    guidance = job.guidance.at(rows)
-    distance = torch.linalg.vector_norm(chunk.expected_vad - guidance.target, dim=1)  # ED_t, Eq. 1
-    norm = torch.linalg.vector_norm(chunk.expected_vad, dim=1)
-    distance_out.copy_(distance)
-    if job.wants_gradient:
-        g = guidance_gradient(chunk.expected_vad, guidance, job.alpha, job.beta)
-        _second_pass(chunk, g, hidden, weight, job, rows, gradients)
-    terms = (chunk.nll, guidance.distance_weight * distance, guidance.norm_weight * norm)
-    return torch.stack(terms).sum(1)  # (3, C) -> (3,)
-
-
-@dataclass(frozen=True)
-class _FirstPass:
-    """What the first pass over the tiles leaves for a chunk of C tokens."""
-
-    nll: Tensor  # (C,) float64
-    expected_vad: Tensor  # (C, 3) float64, v_t
-    normalizer: Tensor  # (C,) float64, sum of the exponentials against the row's maximum
-    rescale: Tensor  # (C, tiles), from a tile's maximum to the row's
-    exponentials: list[Tensor]  # a (C, tile) a tile, where a gradient is wanted
-    slopes: list[Tensor | None]  # derivative of the soft cap, (C, tile), or None
-
-
-def _tiles(n_vocabulary: int) -> list[slice]:
-    return [slice(a, min(a + TILE_COLUMNS, n_vocabulary)) for a in range(0, n_vocabulary, TILE_COLUMNS)]
-
-
-def _first_pass(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job, labels: Tensor) -> _FirstPass:
-    """Exponentials tile by tile, each against its tile's own maximum, and what Eq. 1-5 need of them."""
-    dtype, n_tokens, tiles = job.table.dtype, hidden.shape[0], _tiles(weight.shape[0])
-    exponentials: list[Tensor] = []
-    slopes: list[Tensor | None] = []
-    maxima = hidden.new_empty((n_tokens, len(tiles)), dtype=dtype)
-    sums = hidden.new_empty((len(tiles), n_tokens, 4), dtype=dtype)
-    label_logit = hidden.new_zeros(n_tokens, dtype=dtype)
-    for k, tile in enumerate(tiles):
-        logits, slope = _tile_logits(hidden, weight, bias, job.softcap, tile, dtype)  # (C, tile)
-        inside = (labels >= tile.start) & (labels < tile.stop)
-        local = (labels - tile.start).clamp(0, tile.stop - tile.start - 1)
-        label_logit = torch.where(inside, logits.gather(1, local[:, None]).squeeze(1), label_logit)
-        maxima[:, k] = logits.amax(dim=1).clamp_min_(torch.finfo(dtype).min)  # a bias may be -inf throughout a tile
-        powers = logits.sub_(maxima[:, k, None]).exp_()
-        torch.mm(powers, job.table[tile], out=sums[k])  # (C, tile) @ (tile, 4)
-        if job.wants_gradient:
-            exponentials.append(powers)
-            slopes.append(slope)
-    maximum = maxima.amax(dim=1)  # (C,)
-    rescale = (maxima - maximum[:, None]).exp()
-    # (C, 4): sum of exponentials, then sums weighted by VAD; few numbers, so in float64
-    total = torch.einsum("ct,tcd->cd", rescale.double(), sums.double())
-    return _FirstPass(
-        nll=maximum.double() - label_logit.double() + total[:, 0].log(),
-        expected_vad=total[:, 1:] / total[:, :1],
-        normalizer=total[:, 0],
-        rescale=rescale,
-        exponentials=exponentials,
-        slopes=slopes,
-    )
-
-
-def _second_pass(
-    chunk: _FirstPass, g: Tensor, hidden: Tensor, weight: Tensor, job: _Job, rows: slice, gradients: _Gradients
-) -> None:
-    """Turn exponentials into the gradient of the logits, tile by tile, and that into the gradients. g: (C, 3)."""
-    labels = job.labels[rows]
-    constant = 1 - (chunk.expected_vad * g).sum(1, keepdim=True)
-    factors = torch.cat((constant, g), dim=1) / (chunk.normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
-    factors = factors.to(job.table.dtype)
-    for k, tile in enumerate(_tiles(weight.shape[0])):
-        gradient, slope = chunk.exponentials[k], chunk.slopes[k]
-        chunk.exponentials[k] = gradient.new_empty(0)  # freed as the pass goes on
-        inside = ((labels >= tile.start) & (labels < tile.stop)).nonzero().squeeze(1)
-        local = labels[inside] - tile.start
-        columns: Tensor | slice = tile
-        if job.filter_eps:
-            active = _active(gradient, job.filter_eps * chunk.normalizer / chunk.rescale[:, k], local)
-            if active is not None:
-                gradient = gradient[:, active]
-                slope = None if slope is None else slope[:, active]
-                local = torch.searchsorted(active, local)
-                columns = active + tile.start
-        gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[columns].T)  # (C, 4) @ (4, columns)
-        gradient[inside, local] -= 1 / job.n_items
-        if slope is not None:
-            gradient.mul_(slope)
-        _add_gradients(gradient, hidden, weight, gradients, rows, columns)
-
-
-def _active(exponentials: Tensor, bound: Tensor, labels: Tensor) -> Tensor | None:
-    """Give the columns of a tile with an exponential above its row's bound, or with a label, in order.
-
-    None where they are so many that picking them out costs more than the product with all.
-    """
-    is_active = (exponentials > bound.to(exponentials.dtype)[:, None]).any(dim=0)  # (tile,)
-    is_active[labels] = True
-    found = is_active.nonzero().squeeze(1)
-    return found if found.numel() <= exponentials.shape[1] * _WORTH_PICKING else None
-
-
-def _tile_logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, tile: slice, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
-    """Logits of one tile, (C, tile), a fresh tensor; and their derivative by the uncapped ones where there is a cap."""
-    logits = (hidden @ weight[tile].to(hidden.dtype).T).to(dtype)  # (C, H) @ (H, tile)
-    if bias is not None:
-        logits += bias[tile].to(dtype)
-    if softcap is None:
-        return logits, None
-    ratio = logits.div_(softcap).tanh_()
-    return ratio * softcap, 1 - ratio.square()
-
-
-def _add_gradients(
-    gradient: Tensor, hidden: Tensor, weight: Tensor, gradients: _Gradients, rows: slice, columns: slice | Tensor
-) -> None:
-    """Add what a tile of logits, or its active columns, give: gradient (C, n), hidden (C, H), weight (V, H)."""
-    low = gradient.to(hidden.dtype)
-    if gradients.hidden is not None:
-        if hidden.dtype == gradient.dtype:
-            gradients.hidden[rows].addmm_(low, weight[columns].to(hidden.dtype))  # (C, n) @ (n, H)
-        else:
-            gradients.hidden[rows] += low @ weight[columns].to(hidden.dtype)
-    if gradients.weight is not None:
-        if isinstance(columns, slice) and hidden.dtype == gradient.dtype:
-            gradients.weight[columns].addmm_(low.T, hidden)  # (n, C) @ (C, H)
-        else:
-            gradients.weight[columns] += (low.T @ hidden).to(gradients.weight.dtype)  # active columns occur once
-    if gradients.bias is not None:
-        gradients.bias[columns] += gradient.sum(0)
+        return triton_kernel.run
+    return tiles.run

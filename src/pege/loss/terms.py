@@ -58,6 +58,57 @@ class Guidance:
         return Guidance(self.target[tokens], self.distance_weight[tokens], self.norm_weight[tokens])
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a kernel needs beside hidden states, output matrix and bias; of the T tokens that count.
+
+    Attributes:
+        labels: (T,) int64.
+        table: (4, V), a row of ones, then O; float32, or float64 where the hidden states are.
+        guidance: of these tokens.
+        alpha: weight of L_peg.
+        beta: weight of L_ner.
+        softcap: of the logits, or None.
+        n_items: what sums are divided by, a scalar tensor.
+        needs_hidden: the hidden states want a gradient.
+        needs_weight: the output matrix wants one.
+        needs_bias: the bias wants one.
+        filter_eps: softmax that may be left out of the gradients, as a share of all that is not the labels'; in [0, 1).
+    """
+
+    labels: Tensor
+    table: Tensor
+    guidance: Guidance
+    alpha: float
+    beta: float
+    softcap: float | None
+    n_items: Tensor
+    needs_hidden: bool
+    needs_weight: bool
+    needs_bias: bool
+    filter_eps: float
+
+    @property
+    def wants_gradient(self) -> bool:
+        """Tell whether anything wants one."""
+        return self.needs_hidden or self.needs_weight or self.needs_bias
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a kernel leaves for ``backward``; None where nobody asked.
+
+    Attributes:
+        hidden: (T, H).
+        weight: (V, H).
+        bias: (V,).
+    """
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
 def context_weight(n_utterances: Number, p_positive: Number, *, period: int = 7) -> Tensor:
     """Weight of the distance term at one response (Eq. 2 and 3): p + (1 - p) cos(pi min(c, M) / M).
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pege.safety.classifier import CrisisClassifier, features_of, load_classifier
 from pege.safety.normalize import forms, plain
 from pege.safety.phrases import KINDS, Kind, find_phrase, without_idioms
+from pege.safety.remember import Remembered
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n+")
 LOCK_SCORE = 0.5  # from here on a hit holds for the rest of the dialog
@@ -73,21 +74,27 @@ class DialogJudgement:
     had_crisis: bool = False
 
 
-def judge_dialog(user_utterances: Sequence[str]) -> DialogJudgement:
+def judge_dialog(
+    user_utterances: Sequence[str], *, guards: Sequence[Callable[[str], Crisis | None]] = ()
+) -> DialogJudgement:
     """Check what a user said so far: each utterance, and the phrases that two in a row make together.
 
     The newest utterance is a hit like any text. Of those before it a score of ``LOCK_SCORE`` or more is answered with
     the fixed text for the rest of the dialog; a lower one is only remembered: a threshold that puts recall first is
     often wrong, and one wrong hit must not end a whole dialog.
+
+    Args:
+        user_utterances: in their order. What was found for one is remembered by its hash, so a turn judges the new one.
+        guards: further checks of an utterance beside ours; the surest hit counts.
     """
     had_crisis = False
     for k, text in enumerate(reversed(user_utterances)):
-        crisis = check_crisis(text)
+        crisis = _surest(text, guards, enough=0.0 if k == 0 else LOCK_SCORE)
         if crisis and (k == 0 or crisis.score >= LOCK_SCORE):
             return DialogJudgement(crisis, had_crisis=True)
         had_crisis |= crisis is not None
     for first, second in itertools.pairwise(user_utterances):
-        if crisis := check_phrases(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
+        if crisis := _check_known_phrases(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
             return DialogJudgement(crisis, had_crisis=True)
     return DialogJudgement(None, had_crisis)
 
@@ -103,6 +110,20 @@ def check_phrases(text: str) -> Crisis | None:
         if phrase := find_phrase(without_idioms(form)):
             return Crisis(phrase[0], 1.0)
     return None
+
+
+def _surest(text: str, guards: Sequence[Callable[[str], Crisis | None]], *, enough: float) -> Crisis | None:
+    """Give the surest hit of our check and of guards, who are asked only up to a hit that is sure enough."""
+    best = _check_known(text)
+    for check in guards:
+        if best and best.score >= enough:
+            break
+        best = max(filter(None, (best, check(text))), key=lambda hit: hit.score, default=None)
+    return best
+
+
+_check_known = Remembered(lambda text: check_crisis(text))
+_check_known_phrases = Remembered(lambda text: check_phrases(text))
 
 
 def _judge_piece(text: str, classifier: CrisisClassifier) -> Judgement:

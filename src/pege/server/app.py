@@ -7,9 +7,8 @@ import json
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -24,10 +23,12 @@ from pege.io import why_invalid
 from pege.server.config import ServerConfig
 from pege.server.messages import ChatRequest, context_of
 from pege.server.service import Done, Event, ModelFailedError, Piece, QueueFullError, Service
-from pege.web import RateLimit, is_same_origin, secure_app
+from pege.web import BODY_S, RateLimit, client_address, is_same_origin, secure_app
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from pege.server.chat.store import Store
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
@@ -59,16 +60,18 @@ def make_service(
         max_queue=config.max_queue,
         timeout_s=config.timeout_s,
         max_tokens=config.max_tokens,
+        max_per_key=config.max_per_key,
         emotions=emotions,
     )
 
 
-def make_app(service: Service, config: ServerConfig) -> FastAPI:
-    """Make the application.
+def make_app(service: Service, config: ServerConfig, *, store: Store | None = None) -> FastAPI:
+    """Make the application: the API, and with a store the web chat; a key, or an address without keys, has one rate.
 
     Args:
         service: answers, behind the safety path; closed when the application ends.
         config: limits and keys.
+        store: of the dialogs that people of the web chat keep; without one there is no web chat.
     """
     rate, metrics = RateLimit(config.requests_per_minute), service.metrics
 
@@ -79,17 +82,16 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
 
     app = FastAPI(title="pege", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     # without keys a page of another site must not reach the server by a name that points to this machine
-    secure_app(app, max_body_bytes=config.max_body_bytes, hosts=("*",) if config.key_hashes else _LOOPBACK_NAMES)
+    hosts = ("*",) if config.key_hashes else _LOOPBACK_NAMES
+    secure_app(app, max_body_bytes=config.max_body_bytes, body_s=min(BODY_S, config.timeout_s), hosts=hosts)
 
     @app.exception_handler(RefusedError)
     async def refused(_: Request, e: RefusedError) -> JSONResponse:
         metrics.requests.labels(str(e.status)).inc()
         return JSONResponse(e.body, e.status, {} if e.retry_s is None else {"Retry-After": str(e.retry_s)})
 
-    n_open: Counter[str] = Counter()
-
     def admit(request: Request) -> str:
-        if not is_same_origin(request, str(request.base_url)):
+        if not is_same_origin(request):
             raise RefusedError(403, "asked by a page of another site")
         key = ""
         if config.key_hashes:
@@ -97,8 +99,9 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
             if found is None:
                 raise RefusedError(401, "no valid API key")
             key = found
-        if not rate.allows(key):
-            raise RefusedError(429, "too many requests of this key", retry_s=rate.retry_s(key))
+        client = key or client_address(request)
+        if not rate.allows(client):
+            raise RefusedError(429, "too many requests a minute", retry_s=rate.retry_s(client))
         return key
 
     @app.get("/healthz")
@@ -138,34 +141,39 @@ def make_app(service: Service, config: ServerConfig) -> FastAPI:
         except InputError as e:
             raise RefusedError(400, str(e)) from e
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.agent.name}
-        if key and n_open[key] >= config.max_per_key:
-            raise RefusedError(429, "too many requests of this key at once", retry_s=1)
-        with ExitStack() as stack:
-            n_open[key] += 1
-            stack.callback(n_open.subtract, [key])
-            events = _worded(service.stream(context, wanted.settings))
-            try:
-                if wanted.stream:  # what is refused has its status; then the stream begins
-                    first = await _or_gone(request, anext(events))
-                else:
-                    done = await _or_gone(request, _last(events))
-            except BaseException:
-                await events.aclose()
-                raise
-            metrics.requests.labels("200").inc()
-            if not wanted.stream:
-                return JSONResponse(_completion(head, done))
-            chunks = _chunks(head, first, events, with_usage=wanted.wants_usage)
-            return EventStream(chunks, limit_s=service.timeout_s + _GRACE_S, on_end=stack.pop_all().close)
+        events = _worded(service.stream(context, wanted.settings, key=key))
+        try:
+            if wanted.stream:  # what is refused has its status; then the stream begins
+                first = await _or_gone(request, anext(events))
+            else:
+                done = await _or_gone(request, _last(events))
+        except BaseException:
+            await events.aclose()
+            raise
+        metrics.requests.labels("200").inc()
+        if not wanted.stream:
+            return JSONResponse(_completion(head, done))
+        chunks = _chunks(head, first, events, with_usage=wanted.wants_usage)
+        return EventStream(chunks, limit_s=service.timeout_s + _GRACE_S, on_end=events.aclose)
 
+    if store:
+        from pege.server.chat.app import make_chat
+
+        app.mount("/", make_chat(service, store, config, rate))  # last: what the API has not is the chat's
     return app
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events whose generator is closed at once where the client goes away or reads too slowly."""
+    """Server-sent events whose generator is closed at once where the client goes away or reads too slowly.
+
+    Args:
+        chunks: the events.
+        limit_s: seconds in which they must be read.
+        on_end: called at the end, also where the client went before the first event.
+    """
 
     def __init__(
-        self, chunks: AsyncGenerator[str], *, limit_s: float, on_end: Callable[[], None] = lambda: None
+        self, chunks: AsyncGenerator[str], *, limit_s: float, on_end: Callable[[], Awaitable[None]] | None = None
     ) -> None:
         super().__init__(chunks, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._chunks, self._limit_s, self._on_end = chunks, limit_s, on_end
@@ -178,8 +186,9 @@ class EventStream(StreamingResponse):
         except TimeoutError:
             log.warning("a client read too slowly and was left")
         finally:
-            self._on_end()
             await self._chunks.aclose()
+            if self._on_end:
+                await self._on_end()
 
 
 async def _read(request: Request, config: ServerConfig) -> ChatRequest:
@@ -218,7 +227,7 @@ async def _worded(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
             async for event in events:
                 yield event
         except QueueFullError as e:
-            raise RefusedError(429, "the queue is full", retry_s=1) from e
+            raise RefusedError(429, str(e) or "the queue is full", retry_s=1) from e
         except TimeoutError as e:
             raise RefusedError(504, "the response took too long") from e
         except ModelFailedError as e:

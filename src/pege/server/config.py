@@ -16,7 +16,7 @@ from pege.errors import InputError
 from pege.web import LOCALHOST, is_loopback
 
 log = logging.getLogger(__name__)
-_ALERT_S = 10.0
+_ALERT_S, _COMMAND_S = 10.0, 60.0
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -39,7 +39,7 @@ class ServerConfig(BaseModel):
         alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
             given no text of the person's.
         max_per_key: requests of one key at once, so that none fills the queue; not counted without keys.
-        requests_per_minute: of each key, or of all where there are no keys.
+        requests_per_minute: of each key, or of each address where there are no keys; API and web chat together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,8 +73,7 @@ class ServerConfig(BaseModel):
     def alert(self, kind: str) -> None:
         """Run the alert command and send the alert, without waiting for their end; what fails is only logged."""
         if self.alert_command:
-            call = [*self.alert_command, kind]
-            threading.Thread(target=subprocess.run, args=(call,), kwargs={"timeout": 60}, daemon=True).start()
+            threading.Thread(target=_run, args=([*self.alert_command, kind],), daemon=True).start()
         if self.alert_url:
             threading.Thread(target=_send, args=(self.alert_url, kind), daemon=True).start()
 
@@ -84,6 +83,13 @@ class ServerConfig(BaseModel):
         given = hashlib.sha256(key.strip().encode()).hexdigest()
         is_ours = [hmac.compare_digest(given, known) for known in self.key_hashes]  # all are compared: no timing
         return given if scheme.lower() == "bearer" and any(is_ours) else None
+
+
+def _run(call: list[str]) -> None:
+    try:
+        subprocess.run(call, timeout=_COMMAND_S, stdin=subprocess.DEVNULL, check=True)  # noqa: S603  # the owner names it
+    except (OSError, subprocess.SubprocessError) as e:
+        log.error("the alert command failed (%s)", type(e).__name__)
 
 
 def _send(url: str, kind: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Service:
         max_queue: requests that wait.
         timeout_s: of a request, waiting included.
         max_tokens: of a response, whatever a request wants.
+        max_per_key: responses of one key at once.
         emotions: texts to their emotions; the first utterance's goes to the agent. None leaves it out.
     """
 
@@ -83,11 +85,13 @@ class Service:
         max_queue: int = 64,
         timeout_s: float = 120.0,
         max_tokens: int = 512,
+        max_per_key: int = 32,
         emotions: Callable[[list[str]], list[Emotion]] | None = None,
     ) -> None:
         from pege.agent.endpoint import EndpointAgent
 
         self.agent, self.timeout_s, self.max_tokens, self._emotions = agent, timeout_s, max_tokens, emotions
+        self._max_per_key, self._n_open = max_per_key, Counter[str]()
         inner = agent.agent
         self.source: Source
         if isinstance(inner, EndpointAgent):
@@ -96,20 +100,25 @@ class Service:
             self.source = Batcher(inner, max_batch=max_batch, max_queue=max_queue)
         self.metrics = Metrics(lambda: self.source.n_waiting)
 
-    async def stream(self, context: Context, settings: Settings | None = None) -> AsyncGenerator[Event]:
+    async def stream(
+        self, context: Context, settings: Settings | None = None, *, key: str = ""
+    ) -> AsyncGenerator[Event]:
         """Give the response to a context: `Piece` after `Piece`, then one `Done`.
 
         Closing the generator (``aclosing``), or cancelling who reads it, frees its row within a token. Fixed text waits
-        for nobody and is one piece.
+        for nobody and is one piece. Who asks with a key has so many places only; without keys all are one.
 
         Raises:
-            QueueFullError: too many wait, or the server is stopping.
+            QueueFullError: too many wait, or of this key; or the server is stopping.
             TimeoutError: it took longer than ``timeout_s``; what was given before stands.
             ModelFailedError: the model failed on this request.
         """
         start, outcome, first_s = time.monotonic(), "left", None  # left by the client, as long as nothing else is known
         done: Done | None = None
+        self._n_open[key] += 1
         try:
+            if key and self._n_open[key] > self._max_per_key:
+                raise QueueFullError("too many requests of this key at once")
             async with aclosing(self._respond(context, settings or Settings(), start + self.timeout_s)) as events:
                 async for event in events:
                     first_s = first_s or time.monotonic() - start
@@ -120,6 +129,7 @@ class Service:
             outcome = _OUTCOMES[type(e)]
             raise
         finally:
+            self._n_open[key] -= 1
             self._count(outcome, done, first_s, time.monotonic() - start)
 
     async def _respond(self, context: Context, wanted: Settings, deadline: float) -> AsyncGenerator[Event]:

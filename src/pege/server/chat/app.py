@@ -30,7 +30,7 @@ from pege.server.chat.store import NoDialogError, Store
 from pege.server.chat.talk import Talk, row_of
 from pege.server.config import ServerConfig
 from pege.server.service import Service
-from pege.web import read_fields, referring_path, static_files
+from pege.web import RateLimit, read_fields, referring_path, static_files
 
 _T = TypeVar("_T")
 MAX_FIELDS = 20
@@ -39,15 +39,16 @@ MAX_SEARCH_CHARS = 200
 _PAGE_OF_STATUS = {401: "no_key", 404: "no_page", 405: "no_page", 429: "slow_down", 503: "gone"}
 
 
-def make_chat(service: Service, store: Store, config: ServerConfig) -> FastAPI:
+def make_chat(service: Service, store: Store, config: ServerConfig, rate: RateLimit) -> FastAPI:
     """Make the application of the web chat, to be mounted at the root of the API's.
 
     Args:
         service: answers; the API's own.
         store: of kept dialogs.
         config: keys and limits.
+        rate: of a key, or of an address without keys; the API's own.
     """
-    site = Site(config, keep_days=store.keep_days)
+    site = Site(config, rate, keep_days=store.keep_days)
     app = FastAPI(title="pege chat", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", static_files(pages.PAGES / "static"))
     _add_open_pages(app, site)
@@ -176,7 +177,7 @@ def _add_talk(app: FastAPI, site: Site, service: Service, store: Store, config: 
         talk = await read(request, visitor)
         if len(talk.said) % 2 == 0:
             raise HTTPException(422)
-        events = respond(talk, visitor.secret, service, store)
+        events = respond(talk, visitor.secret, service, store, key=visitor.key)
         response = EventStream(events, limit_s=service.timeout_s + _GRACE_S)
         if talk.keep:
             site.remember(request, response, visitor)

@@ -22,8 +22,8 @@ _WANTED = Settings(max_tokens=120)  # a run's own limit is made for self-chats, 
 _FAILURES = {QueueFullError: "busy", TimeoutError: "slow", ModelFailedError: "failed"}
 
 
-async def respond(talk: Talk, secret: str, service: Service, store: Store) -> AsyncGenerator[str]:
-    """Give the events of a response.
+async def respond(talk: Talk, secret: str, service: Service, store: Store, *, key: str = "") -> AsyncGenerator[str]:
+    """Give the events of a response; ``key`` is what the person signed in with.
 
     ``kept`` {key, version, name}: all the page holds is on the disk now. ``unkept`` {why}: it is not (``gone``: the
     database failed; ``deleted``; ``many``), and the talk goes on. ``piece`` {text}. ``done`` {text, shown}: ``shown``
@@ -36,7 +36,7 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store) -> As
             return
     done = None
     try:
-        async with aclosing(service.stream(talk.context, _WANTED)) as events:
+        async with aclosing(service.stream(talk.context, _WANTED, key=key)) as events:
             async for found in events:
                 if isinstance(found, Done):
                     done = found

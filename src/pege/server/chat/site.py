@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import secrets
@@ -38,6 +39,7 @@ class Visitor:
         language: of the pages.
         theme: of the pages; ``auto`` follows the system.
         is_hidden: whether the trajectory is.
+        key: hash of the API key that the person signed in with; empty where there are no keys.
     """
 
     secret: str
@@ -45,6 +47,7 @@ class Visitor:
     language: str
     theme: str
     is_hidden: bool
+    key: str = ""
 
     @property
     def form_token(self) -> str:
@@ -56,16 +59,16 @@ class Site:
     """Sign-in, limits, cookies and rendering of the web chat.
 
     Args:
-        config: with API keys, a page is given to those only who signed in with one; and how many requests a minute are
-            taken of one key, or of one address where there are no keys.
+        config: with API keys, a page is given to those only who signed in with one.
+        rate: of one key, or of one address where there are no keys.
         keep_days: for so long a browser keeps its secret after a visit with kept dialogs.
     """
 
-    def __init__(self, config: ServerConfig, *, keep_days: float) -> None:
+    def __init__(self, config: ServerConfig, rate: RateLimit, *, keep_days: float) -> None:
         self._config, self.key_hashes, self.keep_days = config, config.key_hashes, keep_days
         # Made anew at each start: who is signed in signs in again then. Kept dialogs do not hang on it.
         self._signer = URLSafeTimedSerializer(secrets.token_urlsafe(_SECRET_BYTES), salt="pege sign-in")
-        self._limit, self._failed = RateLimit(config.requests_per_minute), RateLimit(FAILED_KEYS_PER_MINUTE)
+        self._limit, self._failed = rate, RateLimit(FAILED_KEYS_PER_MINUTE)
 
     def anybody(self, request: Request) -> Visitor:
         """The visitor of a page that is open to all."""
@@ -79,7 +82,7 @@ class Site:
             self._count(client_address(request))
             raise HTTPException(401)
         self._count(key or client_address(request))
-        return visitor_of(request)
+        return dataclasses.replace(visitor_of(request), key=key or "")
 
     def sign_in(self, request: Request, response: Response, key: str) -> bool:
         """Sign a browser in with an API key; whether it is one of ours. Too many wrong ones are answered with 429."""
