@@ -237,9 +237,7 @@ def _tile_logits(
     return slope
 
 
-def _label_logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, labels: Tensor
-) -> Tensor:
+def _label_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, labels: Tensor) -> Tensor:
     """Give each token's label's logit, (C,), up to rounding."""
     logits = (hidden * weight.index_select(0, labels).to(hidden.dtype)).sum(1)
     if bias is not None:
