@@ -173,7 +173,8 @@ def load_local_agent(
     """Load a run, ``base``, or a model of the hub as an agent; a run brings its own prompt and generation settings.
 
     A checkpoint in a run's folder has them too. The model is put on the GPU where there is one. The dtype ``fast`` is
-    this machine's, see `pege.models.causal.fast_dtype`. PLATO-2, MoEL and MIME speak for whoever is next: their role is the dialog's.
+    this machine's, see `pege.models.causal.fast_dtype`. PLATO-2, MoEL and MIME speak for whoever is next: their role is
+    the dialog's.
 
     Raises:
         InputError: no such model; a run's config that is cut; a setting of generation that GenerationConfig does not

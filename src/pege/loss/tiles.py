@@ -10,11 +10,10 @@ and multiplies it into the gradients of the hidden states, the output matrix and
 
 Held are the columns that matter. Each tile leaves out those of least mass (softmax, averaged over the tokens of the
 chunk) while all that is left out stays below ``filter_eps`` times the mass of all that is no label: G_t is of that
-size, so well-learnt tokens, whose gradient is small, have no larger a relative error. Labels stay. Mass is measured against
-the normaliser so far (with the label in it), which is at most the true one, and that of all but the labels grows from
-tile to tile, so the bound holds. The entries of G_t add up to 0, so the gradient by the hidden
-states is the same whatever vector is taken from all rows of the output matrix: without their mean, what is left out
-weighs least.
+size, so well-learnt tokens, whose gradient is small, have no larger a relative error. Labels stay. Mass is measured
+against the normaliser so far (with the label in it), which is at most the true one, and that of all but the labels
+grows from tile to tile, so the bound holds. The entries of G_t add up to 0, so the gradient by the hidden states is the
+same whatever vector is taken from all rows of the output matrix: without their mean, what is left out weighs least.
 """
 
 from __future__ import annotations
