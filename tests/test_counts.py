@@ -68,7 +68,7 @@ def test_the_loss_never_makes_a_tensor_of_all_tokens_by_the_vocabulary(is_traine
             hidden, weight, torch.randint(0, v, (n,)), token_vad=torch.rand(v, 3), user_vad=torch.rand(3),
             p_positive=0.1, p_negative=0.7, n_utterances=5,
         ).loss.backward()  # fmt: skip
-    assert sizes.largest <= max(n * v * 4 // 4, v * H * 4)  # a quarter of the logits, or the gradient of the head
+    assert sizes.largest <= 512 * v * 4  # a chunk of 512 tokens; the gradient of the head is smaller
 
 
 def test_a_step_with_lora_multiplies_each_token_once_forward_and_once_backward(setting, tmp_path):

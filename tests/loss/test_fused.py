@@ -278,29 +278,47 @@ def test_what_all_rows_of_the_head_share_does_not_count_as_left_out(small_tiles)
         assert 1e-12 < relative_error(grads["hidden"], exact["hidden"]) < 1e-4
 
 
-def test_by_default_float32_leaves_out_what_it_cannot_feel_and_float64_nothing(small_tiles):
+def test_by_default_only_a_frozen_head_in_float32_leaves_out_what_it_cannot_feel(small_tiles):
     tensors, labels, fixed = peaked_case(6)
-    _, exact = run(eager.pege_loss, tensors, labels, fixed)
-    _, all_of_it = run(pege_loss, tensors, labels, fixed)
     single = {k: v.float() for k, v in tensors.items()}
-    _, most_of_it = run(pege_loss, single, labels, fixed)
-    for name in tensors:
-        assert relative_error(all_of_it[name], exact[name]) < 1e-12
-        assert relative_error(most_of_it[name], exact[name]) < 1e-5
+    for case, trained, is_exact in (
+        (tensors, ("hidden",), True),
+        (single, ("hidden", "weight", "bias"), True),
+        (single, ("hidden",), False),
+    ):
+        _, exact = run(eager.pege_loss, tensors, labels, fixed, trained=trained)
+        _, by_default = run(pege_loss, case, labels, fixed, trained=trained)
+        _, all_of_it = run(pege_loss, case, labels, fixed, trained=trained, filter_eps=0.0)
+        assert torch.equal(by_default["hidden"], all_of_it["hidden"]) == is_exact
+        for name in trained:
+            assert relative_error(by_default[name], exact[name]) < 1e-5
+
+
+def test_float16_keeps_small_gradients_of_many_items():
+    tensors, labels, fixed = make_case(14, 30, 16, 4000, dtype=torch.float64, scale=0.5)
+    low = {k: v.half() for k, v in tensors.items()}
+    scale = 2.0**16  # of a GradScaler; float16 itself ends at 6e-8
+    given = {k: v.clone().requires_grad_() for k, v in low.items()}
+    out = pege_loss(given["hidden"], given["weight"], labels, bias=given["bias"], num_items_in_batch=1e5, **fixed)
+    (scale * out.loss).backward()
+    _, exact = run(eager.pege_loss, {k: v.double() for k, v in low.items()}, labels, fixed, num_items_in_batch=1e5)
+    assert relative_error(given["hidden"].grad.double() / scale, exact["hidden"]) < 2e-3
 
 
 def test_well_learnt_tokens_whose_gradient_is_small_are_as_exact(small_tiles):
     tensors, labels, fixed = peaked_case(10)
-    bare = (tensors["hidden"] @ tensors["weight"].T + tensors["bias"]).argmax(1)
-    labels = torch.where(labels >= 0, bare, labels)
-    tensors["hidden"] *= 4  # what is likeliest takes all but about a thousandth
     logits = tensors["hidden"] @ tensors["weight"].T + tensors["bias"]
-    no_label = 1 - logits.softmax(1)[labels >= 0, labels[labels >= 0]]
-    assert 1e-7 < no_label.mean() < 0.05
+    margin = logits.topk(2).values.diff(dim=1)[:, 0].neg()
+    logits, keep = logits * 4, margin > 3  # of these the likeliest has all but less than a thousandth
+    labels = torch.where(keep, logits.argmax(1), -100)
+    tensors = {"hidden": tensors["hidden"] * 4, "weight": tensors["weight"], "bias": tensors["bias"] * 4}
+    no_label = 1 - logits.softmax(1).amax(1)[keep]
+    assert keep.sum() > 10
+    assert no_label.max() < 1e-3
     _, exact = run(eager.pege_loss, tensors, labels, fixed)
-    _, grads = run(pege_loss, tensors, labels, fixed, filter_eps=1e-5)
+    _, grads = run(pege_loss, tensors, labels, fixed, filter_eps=1e-3)
     for name in tensors:
-        assert 1e-12 < relative_error(grads[name], exact[name]) < 5e-5
+        assert 0 < relative_error(grads[name], exact[name]) < 5e-3
 
 
 def test_a_label_without_any_mass_still_pulls(small_tiles):
@@ -321,7 +339,10 @@ def test_what_a_filter_leaves_out_is_bounded_by_it(seed, eps):
         _, grads = run(pege_loss, tensors, labels, fixed, filter_eps=eps, alpha=5.0, beta=2.0)
     _, exact = run(eager.pege_loss, tensors, labels, fixed, alpha=5.0, beta=2.0)
     # an entry left out is s (1 + O g - v g), at most s (1 + 2 sqrt(3) (alpha + beta)); their s add up to eps a token
-    bound = eps * (1 + 2 * 3**0.5 * 7) * tensors["hidden"].norm(dim=1).max() * 1.01
+    counted = labels >= 0
+    shares = (tensors["hidden"] @ tensors["weight"].T + tensors["bias"]).softmax(1)[counted]
+    no_label = (1 - shares.gather(1, labels[counted, None])).mean()
+    bound = eps * no_label * (1 + 2 * 3**0.5 * 7) * tensors["hidden"].norm(dim=1).max() * 1.01
     assert (grads["weight"] - exact["weight"]).norm(dim=1).sum() <= bound + 1e-12
 
 

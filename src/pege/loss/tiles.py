@@ -34,7 +34,6 @@ FILTERED_TOKENS = 128  # with fewer tokens the products are slow; so many are ta
 TILE_COLUMNS = 2048  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
 
 _WORTH_PICKING = 0.7  # share of a tile's columns; above it, picking them costs more than it saves
-_MARGIN = 1.2  # columns a chunk may hold, times those of the chunk before
 _MEAN_ROWS = 4096  # rows of the output matrix that stand for all in their mean
 
 
@@ -58,6 +57,8 @@ def run(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[
     sizes = _Sizes(n_tokens, weight.shape[0], job)
     space = _Space(hidden.new_empty(sizes.n_numbers, dtype=dtype))
     centre = _mean_row(weight, dtype) if job.filter_eps and job.needs_hidden and job.softcap is None else None
+    # float16 has no numbers as small as the entries of G_t over many items: it is divided once they are summed
+    n_items, n_items_later = (1.0, job.n_items) if hidden.dtype == torch.float16 else (job.n_items, None)
     start = 0
     while start < n_tokens:
         rows = slice(start, min(start + sizes.next_tokens(n_tokens - start), n_tokens))
@@ -68,12 +69,16 @@ def run(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[
         norm = torch.linalg.vector_norm(chunk.expected_vad, dim=1)
         if job.wants_gradient:
             g = guidance_gradient(chunk.expected_vad, guidance, job.alpha, job.beta)
-            _second_pass(chunk, g, hidden[rows], weight, job, rows, gradients, centre)
+            _second_pass(chunk, g, hidden[rows], weight, job, rows, gradients, centre, n_items)
         terms = (chunk.nll, guidance.distance_weight * apart, guidance.norm_weight * norm)
         sums += torch.stack(terms).sum(1)  # (3, C) -> (3,)
         distance[rows] = apart.to(dtype)
         sizes.n_held = sum(p.n_numbers for p in chunk.pieces) / (rows.stop - start)
         start = rows.stop
+    if n_items_later is not None:
+        for gradient in (gradients.hidden, gradients.weight, gradients.bias):
+            if gradient is not None:
+                gradient.div_(n_items_later)
     return sums, distance, gradients
 
 
@@ -253,10 +258,11 @@ def _second_pass(
     rows: slice,
     gradients: Gradients,
     centre: Tensor | None,
+    n_items: Tensor | float,
 ) -> None:
     """Turn exponentials into the gradient of the logits, tile by tile, and that into the gradients. g: (C, 3)."""
     constant = 1 - (chunk.expected_vad * g).sum(1, keepdim=True)
-    factors = torch.cat((constant, g), dim=1) / (chunk.normalizer[:, None] * job.n_items)  # (C, 4), times [1, O]
+    factors = torch.cat((constant, g), dim=1) / (chunk.normalizer[:, None] * n_items)  # (C, 4), times [1, O]
     factors = factors.to(job.table.dtype)
     surplus = factors.new_zeros(hidden.shape[0])  # what the entries held do not add up to 0 by
     for k, piece in enumerate(chunk.pieces):
@@ -266,7 +272,7 @@ def _second_pass(
             local = torch.searchsorted(piece.kept, local)
             columns = piece.kept + piece.tile.start
         gradient.mul_((factors * chunk.rescale[:, k, None]) @ job.table[:, columns])  # (C, 4) @ (4, columns)
-        gradient[piece.tokens, local] -= 1 / job.n_items
+        gradient[piece.tokens, local] -= 1 / n_items
         if piece.slope is not None:
             gradient.mul_(piece.slope)
         if centre is not None:

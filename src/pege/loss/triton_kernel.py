@@ -80,7 +80,7 @@ def _launch(logits: Tensor, table: Tensor, bias: Tensor | None, job: Job, rows: 
     _guide[(triton.cdiv(n_rows, ROWS),)](
         logits,
         table,
-        logits if bias is None else bias.detach(),
+        logits if bias is None else bias.detach().contiguous(),
         job.labels[rows],
         job.guidance.target[rows].contiguous(),
         job.guidance.distance_weight[rows].contiguous(),
