@@ -4,9 +4,9 @@
 
 Rows: the fused loss, filtered (by default for a frozen head) and exact (for a trained one); the eager formula; and with
 plain NLL `F.cross_entropy` on full logits, torch's `linear_cross_entropy` with chunking, cut-cross-entropy's compiled
-path (`pip install 'pege[bench]'`; a C++ compiler). All rows of a shape take turns, so that a noisy machine disturbs them alike; the figure is
-the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its inputs aside, measured in
-a process of its own.
+path (`pip install 'pege[bench]'`; a C++ compiler). All rows of a shape take turns, so that a noisy machine disturbs
+them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its
+inputs aside, measured in a process of its own.
 """
 
 from __future__ import annotations
