@@ -99,7 +99,7 @@ def test_text_never_becomes_a_special_token(text):
 def test_chinese_is_cut_by_jieba_where_the_tokenizer_was_made_so():
     tokenizer = word_tokenizer(["我", "很", "难过", "dog"], jieba=True)
     ids = text_ids(tokenizer, "我很难过")
-    assert ids == [4, 5, 6]
+    assert ids == (4, 5, 6)
     assert text_of(tokenizer, [*ids, 7, 7]) == "我很难过dog dog"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,22 +92,23 @@ def encode_listener_sample(
         said = _text_ids(tokenizer, utterance.content)
         if ids and len(ids) + len(said) > max_length:
             break
-        ids = said[-max_length:] + ids
+        ids = [*said[-max_length:], *ids]
         roles = [int(utterance.role == "assistant")] * min(len(said), max_length) + roles
     answer = [tokenizer.bos_token_id]
     labels = [IGNORED]
     if response is not None:
         said = _text_ids(tokenizer, response)[: max_response - 2]
-        answer, labels = answer + said + [tokenizer.eos_token_id], labels + said + [tokenizer.eos_token_id]
+        answer, labels = [*answer, *said, tokenizer.eos_token_id], [*labels, *said, tokenizer.eos_token_id]
     found = None if emotion is None else (emotion.negative, emotion.neutral, emotion.positive)
     return ListenerSample(ids, roles, answer, labels, found)
 
 
-def _text_ids(tokenizer: Any, text: str) -> list[int]:
+@functools.lru_cache(maxsize=2**12)  # each response of a dialog has the utterances before it in its context
+def _text_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Tokens of a person's text, none of them special."""
     plain = " ".join(text.split())
     ids: list[int] = tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids
+    return tuple(ids)
 
 
 def collate_listener_samples(samples: Sequence[ListenerSample], *, pad_id: int) -> dict[str, Tensor]:

@@ -74,7 +74,8 @@ def _read_vectors(spec: str, tokenizer: Any) -> tuple[Any, Any]:
         model, theirs = load_model(spec, dtype="float32")
         table = model.get_input_embeddings().weight.detach().numpy()
         matrix = np.zeros((len(tokenizer), table.shape[1]), dtype=np.float32)
-        ids = [theirs.get_vocab().get(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+        vocabulary = theirs.get_vocab()
+        ids = [vocabulary.get(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
         is_covered = np.array([i is not None for i in ids])
         matrix[is_covered] = table[[i for i in ids if i is not None]]
     log.info("%d of %d tokens start from %s", is_covered.sum(), len(is_covered), spec)

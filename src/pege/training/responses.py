@@ -13,7 +13,7 @@ from pege.errors import InputError
 from pege.lexicon import Lexicon
 from pege.models.listener_input import collate_listener_samples, encode_listener_sample
 from pege.models.plato2.encode import collate_samples, encode_sample
-from pege.training.samples import Guidance, collate_guidance, guidance_of
+from pege.training.samples import Guidance, collate_guidance, with_guidance
 
 _MAX_RESPONSE = 128  # tokens, the original's
 Encode = Callable[[Sequence[Utterance], str | Sequence[str], Emotion | None], Any]
@@ -47,16 +47,12 @@ def make_response_samples(
         count: c in utterances, or in turns of two.
         emotion_input: whether the probabilities go into the model.
     """
-    for dialog in dialogs:
-        if dialog.emotion is None:
-            continue
-        guidance = guidance_of(dialog, dialog.emotion, lexicon)
+    for dialog, emotion, guidance in with_guidance(dialogs, lexicon):
         for k in range(1, min(2, len(dialog.messages)) if sides == "rest" else len(dialog.messages)):
             if sides == "agent" and dialog.messages[k].role == "user":
                 continue
-            emotion = dialog.emotion if emotion_input else None
             response = dialog.texts[1:] if sides == "rest" else dialog.texts[k]
-            sample = encode(dialog.messages[:k], response, emotion)
+            sample = encode(dialog.messages[:k], response, emotion if emotion_input else None)
             yield ResponseSample(
                 input_ids=sample.input_ids,
                 sample=sample,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,10 @@ from pege.dialog import Dialog, Emotion
 from pege.emotion import load_emotion_classifier
 from pege.errors import InputError
 from pege.io import read_rows
-from pege.lexicon import Lexicon, mean_vad
+from pege.lexicon import Lexicon
+from pege.metrics.pege import utterance_vads
 from pege.models.padding import IGNORED, pad_rows
 from pege.models.prompt import encode_dialog
-from pege.words import segmenter
 
 log = logging.getLogger(__name__)
 
@@ -98,14 +99,13 @@ def make_samples(
         emotion_input: whether the probabilities stand in the prompt.
         max_length: tokens; a longer sample loses its oldest turns, and is cut at the end only if one turn is longer.
     """
-    for dialog in dialogs:
+    for dialog, emotion, guidance in with_guidance(dialogs, lexicon):
         messages = dialog.messages
         if sides == "agent" and messages[-1].role == "user":
             messages = messages[:-1]
-        if len(messages) < 2 or dialog.emotion is None:
+        if len(messages) < 2:
             continue
-        emotion = dialog.emotion if emotion_input else None
-        encoded = encode_dialog(tokenizer, messages, emotion, max_length=max_length)
+        encoded = encode_dialog(tokenizer, messages, emotion if emotion_input else None, max_length=max_length)
         ids = encoded.ids[:max_length]
         labels, n_before = [IGNORED] * len(ids), [1] * len(ids)
         for k, (start, stop) in enumerate(encoded.spans, start=encoded.n_dropped):
@@ -116,18 +116,20 @@ def make_samples(
             n_before[start:stop] = [k if count == "utterances" else (k + 1) // 2] * max(stop - start, 0)
         if all(label == IGNORED for label in labels):
             continue
-        guidance = guidance_of(dialog, dialog.emotion, lexicon)
         yield Sample(input_ids=ids, labels=labels, n_utterances=n_before, **guidance)
 
 
-def guidance_of(dialog: Dialog, emotion: Emotion, lexicon: Lexicon) -> Guidance:
-    """Give u, the mean VAD of the first utterance's words (the lexicon's mean where it has none), and its emotion."""
-    vad = mean_vad(segmenter(dialog.language)(dialog.messages[0].content), lexicon)
-    return Guidance(
-        user_vad=[float(x) for x in (lexicon.mean if vad is None else vad)],
-        p_positive=emotion.positive,
-        p_negative=emotion.negative,
-    )
+def with_guidance(dialogs: Iterable[Dialog], lexicon: Lexicon) -> Iterator[tuple[Dialog, Emotion, Guidance]]:
+    """Give each dialog that has an emotion, with it and u: the mean VAD of its first utterance, else the lexicon's."""
+    known = [(d, d.emotion) for d in dialogs if d.emotion is not None]
+    vads = np.empty((len(known), 3))
+    languages = np.array([d.language for d, _ in known], dtype=object)
+    for language in dict.fromkeys(languages):
+        rows = np.flatnonzero(languages == language)
+        vads[rows] = utterance_vads([known[k][0].texts[0] for k in rows], lexicon, language)
+    vads = np.where(np.isnan(vads), lexicon.mean, vads)
+    for (dialog, emotion), vad in zip(known, vads.tolist(), strict=True):
+        yield dialog, emotion, Guidance(user_vad=vad, p_positive=emotion.positive, p_negative=emotion.negative)
 
 
 def collate(samples: Sequence[Sample], *, pad_id: int) -> dict[str, Tensor]:

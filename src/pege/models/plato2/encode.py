@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,14 +129,15 @@ def _newest(utterances: list[list[int]], room: int) -> list[list[int]]:
     return kept
 
 
-def text_ids(tokenizer: Any, text: str) -> list[int]:
+@functools.lru_cache(maxsize=2**12)  # each response of a dialog has the utterances before it in its context
+def text_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Tokens of a person's text: none of them is special, whatever it says (unk aside)."""
     text = " ".join(text.split())
     if tokenizer.init_kwargs.get("jieba"):
         text = " ".join(cut_chinese(text))
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     special = set(tokenizer.all_special_ids)
-    return [tokenizer.unk_token_id if i in special else i for i in ids]
+    return tuple(tokenizer.unk_token_id if i in special else i for i in ids)
 
 
 def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
