@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cyclopts import App, Parameter
+from llama import start, widened
 from rows import Row, show, table
 
 from pege.agent.generate import LocalAgent
 from pege.agent.model import GENERATION
 from pege.dialog import Context, Dialog, Utterance
 from pege.emotion import load_emotion_classifier
-from pege.models.causal import base_gguf, load_model
+from pege.models.causal import load_model
 from pege.selfchat import load_starters, with_emotion
 from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.play import play_in_turns
@@ -47,13 +48,7 @@ class LlamaServer:
     """llama.cpp's server in this process, with a slot a dialog."""
 
     def __init__(self, file: Path, n_slots: int, n_context: int) -> None:
-        import xllamacpp
-
-        params = xllamacpp.CommonParams()
-        params.model.path, params.n_parallel, params.n_ctx = str(file), n_slots, n_slots * n_context
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
-        params.warmup = True
-        self.server = xllamacpp.Server(params)
+        self.server = start(file, n_slots, n_context)
 
     def play(self, sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
         """Play all dialogs, each in a thread: the server batches what comes together."""
@@ -80,31 +75,6 @@ def _content(answer: Any) -> str:
     if isinstance(answer, list):
         answer = answer[0]
     return str(answer["content"] if "content" in answer else answer["choices"][0]["text"])
-
-
-def widened(folder: Path, dtype: str) -> Path:
-    """Write the base package's weights as a GGUF file of float32 or bfloat16: the numbers that our model has."""
-    import gguf
-
-    reader = gguf.GGUFReader(base_gguf())
-    target = folder / f"base-{dtype}.gguf"
-    kind = gguf.GGMLQuantizationType.F32 if dtype == "float32" else gguf.GGMLQuantizationType.BF16
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, architecture)
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
-            continue
-        inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
-    for tensor in reader.tensors:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        own = kind if values.ndim > 1 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(tensor.name, gguf.quants.quantize(values, own), raw_dtype=own)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
 
 
 def measure(

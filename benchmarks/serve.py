@@ -6,8 +6,8 @@ Each server runs in a process of its own, and only one is asked at a time; repea
 is `--requests` streamed requests from 1, 8 or 32 clients: short openings, greedy, `--tokens` tokens at most. Tokens are
 counted from what the servers send, with the model's own tokenizer. First text is the first piece with content:
 `pege serve` sends whole sentences that the output filter has read, the peers send tokens, so theirs comes earlier by
-construction. `one at a time` is the peer without batching, asked by one client: the baseline of the ratio. llama.cpp
-joins where `llama_cpp.server` is installed and `--gguf` names a file.
+construction. `one at a time` is the peer without batching, asked by one client: the baseline of the ratio. llama.cpp's
+server (benchmarks/llama.py) has the same weights in float32; it joins for `base` where xllamacpp is installed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +29,10 @@ from pathlib import Path
 import httpx
 import openai
 from cyclopts import App
+from llama import widened
 from rows import processor, show
 
-from pege.models.causal import load_tokenizer, resolve_model
+from pege.models.causal import BASE, load_tokenizer, resolve_model
 
 CLIENTS = (1, 8, 32)
 STARTERS = (
@@ -66,9 +68,14 @@ def commands(folder: str, port: int, gguf: Path | None) -> dict[str, list[str]]:
         "transformers serve": peer,
         "transformers serve, continuous batching": [*peer, "--continuous-batching"],
     }
-    if gguf is not None and importlib.util.find_spec("llama_cpp"):
-        llama = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
-        found["llama.cpp"] = llama
+    if gguf is not None:
+        found["llama.cpp server"] = [
+            sys.executable,
+            str(Path(__file__).with_name("llama.py")),
+            str(gguf),
+            "--port",
+            str(port),
+        ]
     return found
 
 
@@ -147,21 +154,25 @@ app = App(default_parameter=None)
 
 @app.default
 def main(
-    *, model: str = "base", repeats: int = 5, requests: int = 32, tokens: int = 40, gguf: Path | None = None,
-    output: Path | None = None,
+    *, model: str = "base", repeats: int = 5, requests: int = 32, tokens: int = 40, output: Path | None = None,
 ) -> None:  # fmt: skip
     """Measure and print a table."""
     folder, port = resolve_model(model), free_port()
     tokenizer = load_tokenizer(folder)
     found: dict[tuple[str, int], list[Round]] = {}
-    for repeat in range(repeats):
-        for name, command in commands(folder, port, gguf).items():
-            with served(command, port, folder) as url:
-                for n_clients in CLIENTS:
-                    n = max(requests, n_clients) if n_clients > 1 else max(4, requests // 4)
-                    got = asyncio.run(ask_round(url, folder, n_clients, n, tokens, tokenizer))
-                    found.setdefault((name, n_clients), []).append(got)
-                    print(f"{repeat + 1}/{repeats} {name}, {n_clients}: {got.tokens_s:.1f} tokens/s", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as scratch:
+        has_peer = model == BASE and importlib.util.find_spec("xllamacpp")
+        gguf = widened(Path(scratch), "float32") if has_peer else None
+        for repeat in range(repeats):
+            for name, command in commands(folder, port, gguf).items():
+                with served(command, port, folder) as url:
+                    for n_clients in CLIENTS:
+                        n = max(requests, n_clients) if n_clients > 1 else max(4, requests // 4)
+                        got = asyncio.run(ask_round(url, folder, n_clients, n, tokens, tokenizer))
+                        found.setdefault((name, n_clients), []).append(got)
+                        print(
+                            f"{repeat + 1}/{repeats} {name}, {n_clients}: {got.tokens_s:.1f} tokens/s", file=sys.stderr
+                        )
     head = f"{processor()}, {os.cpu_count()} cores; {model}, float32, greedy, "
     text = "\n".join([f"{head}{tokens} tokens at most, {repeats} repeats", "", *table(found)]) + "\n"
     show(text, output)

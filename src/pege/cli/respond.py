@@ -32,7 +32,7 @@ def respond(
         agent: a run, base, a hub name, http://HOST:PORT/v1#MODEL, or trivial:NAME (docs/selfchat.md).
         data: rows, a file or a folder of a corpus.
         output: file of rows, .jsonl: each response replaced by the agent's.
-        n_dialogs: how many, drawn by the seed; all unless named.
+        n_dialogs: at most so many, drawn by the seed; all unless named.
         seed: of the draw and of generation.
         batch_size: dialogs side by side; part of what the responses depend on.
         decoding: how it decodes.
@@ -49,10 +49,9 @@ def respond(
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
     how["settings"] = {"data": str(data), **decoding.settings()}
     rows = [d for d in read_rows(data, Dialog) if d.agent_utterances]
-    if len(rows) < (n_dialogs or 1):
-        asked = "none" if n_dialogs is None else f"{n_dialogs} asked for"
-        raise InputError(f"{len(rows)} dialogs with a response, {asked}", where=data, fix="name more rows")
-    if n_dialogs is not None:
+    if not rows:
+        raise InputError("no dialog with a response", where=data, fix="name other rows")
+    if n_dialogs is not None and n_dialogs < len(rows):
         rows = [rows[k] for k in sorted(np.random.default_rng(seed).permutation(len(rows))[:n_dialogs].tolist())]
     if not is_done(output, respond_settings(agent_name(agent), n_dialogs=len(rows), **how)):
         rows = with_emotions(rows, lambda texts: load_emotion_classifier().emotions(texts))
