@@ -1,4 +1,5 @@
-# The runs of docs/results/models.md: two cores, about five hours. Run it at the repository's root, with PEGE_DATA set.
+# The runs of docs/results/models.md: two cores, about five hours; they were made on one H100. Run it at the repository's root, with
+# PEGE_DATA set.
 # plato-mini learns from dialogs of both languages whose licences let it ship: SMILECHAT (CC0), CPED (Apache-2.0), EmoLLM (MIT),
 # chitchat_dataset (MIT). The rows of the table are those of table3 on it.
 set -eu
@@ -10,9 +11,14 @@ out=${OUT:-runs/models}
 [ -d $out/vocabulary ] || pege tokenizer --data $out/raw/train --n_pieces 16000 --output $out/vocabulary
 on_raw="--data $out/raw/train --validation $out/raw/validation --n_validation 400 --training.eval_strategy steps
     --training.per_device_eval_batch_size 64"
-pege train --config configs/plato-mini-rest.yaml --tokenizer $out/vocabulary $on_raw --training.max_steps ${STEPS:-2000} \
+pege train --config configs/plato-mini-rest.yaml --tokenizer $out/vocabulary $on_raw --n_dialogs 64000 --training.max_steps ${STEPS:-2000} \
     --training.eval_steps 400 --output_dir $out/plato-mini-rest
-pege train --config configs/plato-mini.yaml --model $out/plato-mini-rest $on_raw --max_length 128 --training.max_steps ${MORE:-600} \
+pege train --config configs/plato-mini.yaml --model $out/plato-mini-rest $on_raw --max_length 128 --n_dialogs 6000 --training.max_steps ${MORE:-600} \
     --training.eval_steps 200 --training.save_steps 100 --output_dir $out/plato-mini
+# The rows started from weights that had been through float16, the size in which they can be shipped.
+python -c "
+from safetensors.torch import load_file, save_file
+weights = {k: v.half().float() for k, v in load_file('$out/plato-mini/model.safetensors').items()}
+save_file(weights, '$out/plato-mini/model.safetensors', metadata={'format': 'pt'})"
 pege reproduce table3 --base plato-mini
 python docs/results/models.py

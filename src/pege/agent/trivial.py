@@ -94,8 +94,9 @@ def _random_response(path: str) -> _Respond:
         found.setdefault(dialog.language, []).extend(dialog.agent_utterances)
 
     def respond(language: str, _: Context, rng: np.random.Generator) -> str:
-        if not found.get(language):
+        said = found.get(language)
+        if not said:
             raise InputError(f"has no response in {language}", where=path, fix="name rows of that language")
-        return str(rng.choice(found[language]))
+        return said[int(rng.integers(len(said)))]  # a choice from the list would copy all of it
 
     return respond
