@@ -123,7 +123,9 @@ async def ask_round(url: str, model: str, n_clients: int, n_requests: int, n_tok
             first_s.append(first or time.monotonic() - start)
             texts.append(text)
 
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=600, max_retries=0) as client:
+    # a connection a request: llama.cpp's server closes one that is kept while the next request is on its way
+    http = openai.DefaultAsyncHttpxClient(limits=httpx.Limits(max_keepalive_connections=0))
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=600, max_retries=0, http_client=http) as client:
         start = time.monotonic()
         await asyncio.gather(*(one(client) for _ in range(n_clients)))
         seconds = time.monotonic() - start

@@ -17,7 +17,7 @@ from pege.errors import InputError
 from pege.io import ROW_SUFFIXES, read_rows, write_rows
 from pege.lexicon import load_lexicon
 from pege.metrics import Options, compare_table, is_scorable, score_table, text_rows
-from pege.metrics.judges import load_judge
+from pege.metrics.judges import Judge, load_judge
 from pege.metrics.ratings import read_ratings
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def score(
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours): how dialogs end.
         ratings: CSV of human ratings, columns id,rater,scale,rating.
         references: rows with the same ids and as many responses: BLEU-1/2 by sacreBLEU.
-        judges: repetition, safety, empathy:FOLDER, lm:URL#MODEL (docs/scores.md).
+        judges: repetition, safety, empathy:FOLDER, relevance:MODEL, lm:URL#MODEL (docs/scores.md).
         per_dialog: write the scores of each dialog there, JSONL; Distinct and BLEU beside it, in NAME.text.jsonl.
         seed: of the bootstrap.
         n_resamples: of the bootstrap.
@@ -65,7 +65,7 @@ def score(
     """
     dialogs = list(read_rows(file, Dialog))
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
-    options = replace(options, judges=[load_judge(j, api_key=os.environ.get("OPENAI_API_KEY")) for j in judges])
+    options = replace(options, judges=[_judge(j) for j in judges])
     if ratings:
         options = replace(options, ratings=read_ratings(ratings))
     if references:
@@ -119,16 +119,25 @@ def compare(
         unseen_lexicon: a lexicon that training never saw.
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours).
         ratings: two CSV of human ratings, of the first and of the second system, columns id,rater,scale,rating.
-        judges: repetition, safety, empathy:FOLDER, lm:URL#MODEL (docs/scores.md).
+        judges: repetition, safety, empathy:FOLDER, relevance:MODEL, lm:URL#MODEL (docs/scores.md).
         seed: of bootstrap and permutation.
         n_resamples: of both.
         json: print one JSON object.
     """
     options = _options(lexicon, lexicon_range, language, oov, agg, unseen_lexicon, classifier, seed, n_resamples)
-    options = replace(options, judges=[load_judge(j, api_key=os.environ.get("OPENAI_API_KEY")) for j in judges])
+    options = replace(options, judges=[_judge(j) for j in judges])
     rated = (read_ratings(ratings[0]), read_ratings(ratings[1])) if ratings else None
     table = compare_table(list(read_rows(a, Dialog)), list(read_rows(b, Dialog)), options, ratings=rated)
     print(jsonlib.dumps(table, ensure_ascii=False) if json else _compare_text(table))
+
+
+def _judge(spec: str) -> Judge:
+    kind, _, model = spec.partition(":")
+    if kind == "relevance" and model:
+        from pege.training.relevance import relevance_judge
+
+        return relevance_judge(model)
+    return load_judge(spec, api_key=os.environ.get("OPENAI_API_KEY"))
 
 
 def _options(

@@ -24,7 +24,13 @@ N_GRAM = 4  # of rep-4 (Welleck et al. 2020)
 OFFENSIVE_THRESHOLD = 0.8  # of the corpus's sixth filter
 SUCCESS_THRESHOLD = 0.9  # of its third
 EMPATHY_THRESHOLD = 0.5
-NAMES = ("repetition", "safety", "empathy:FOLDER", "lm:URL#MODEL")
+NAMES = (
+    "repetition",
+    "safety",
+    "empathy:FOLDER",
+    "relevance:MODEL",
+    "lm:URL#MODEL",
+)  #: the last but one: `pege.training.relevance`
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ _SCORES = {
     "classifier.p_positive_end": "P(positive) at the end", "repetition.rep_4": "rep-4",
     "repetition.repeated": "repeats itself", "safety.offensive": "offensive", "safety.dismissive": "dismissive",
     "safety.toxic_positivity": "toxic positivity", "empathy.empathy_first": "success with empathy first",
+    "relevance.fits": "relevance",
 }  # fmt: skip
 _LOWER_IS_BETTER = ("repetition.", "safety.")
 

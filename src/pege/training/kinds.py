@@ -39,10 +39,19 @@ def load_for_training(config: TrainConfig) -> tuple[Any, Any]:
 
 
 def samples_for(
-    model: Any, tokenizer: Any, dialogs: Sequence[Dialog], lexicon: Lexicon, config: TrainConfig
+    model: Any,
+    tokenizer: Any,
+    dialogs: Sequence[Dialog],
+    lexicon: Lexicon,
+    config: TrainConfig,
+    *,
+    only_last: bool = False,
 ) -> list[Any]:
-    """Give the samples of dialogs: one a dialog for a causal LM, one a response for the paper's models."""
-    common: dict[str, Any] = {"sides": config.sides, "count": config.loss.count}
+    """Give the samples of dialogs: one a dialog for a causal LM, one a response for the paper's models.
+
+    With ``only_last`` it is one a dialog for both, in which the last utterance alone is learned.
+    """
+    common: dict[str, Any] = {"sides": config.sides, "count": config.loss.count, "only_last": only_last}
     kind = model.config.model_type
     if kind not in OUR_KINDS:
         more: dict[str, Any] = {"emotion_input": config.emotion_input, "max_length": config.max_length}

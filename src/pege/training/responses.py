@@ -35,6 +35,7 @@ def make_response_samples(
     sides: Literal["agent", "both", "rest"] = "agent",
     count: Literal["utterances", "turns"] = "utterances",
     emotion_input: bool = True,
+    only_last: bool = False,
 ) -> Iterator[ResponseSample]:
     """Give one sample a response. Every dialog carries its emotion.
 
@@ -46,10 +47,11 @@ def make_response_samples(
             piece, c being 1.
         count: c in utterances, or in turns of two.
         emotion_input: whether the probabilities go into the model.
+        only_last: give the last utterance's sample alone.
     """
     for dialog, emotion, guidance in with_guidance(dialogs, lexicon):
         for k in range(1, min(2, len(dialog.messages)) if sides == "rest" else len(dialog.messages)):
-            if sides == "agent" and dialog.messages[k].role == "user":
+            if (sides == "agent" and dialog.messages[k].role == "user") or (only_last and k < len(dialog.messages) - 1):
                 continue
             response = dialog.texts[1:] if sides == "rest" else dialog.texts[k]
             sample = encode(dialog.messages[:k], response, emotion if emotion_input else None)

@@ -83,6 +83,7 @@ def make_samples(
     sides: Literal["agent", "both", "rest"] = "agent",
     count: Literal["utterances", "turns"] = "utterances",
     emotion_input: bool = True,
+    only_last: bool = False,
     max_length: int = 512,
 ) -> Iterator[Sample]:
     """Give one sample a dialog. Every dialog carries its emotion.
@@ -97,6 +98,7 @@ def make_samples(
         sides: ``agent``, or ``both`` for a base-chat, which learns all but the first utterance; ``rest`` is the same.
         count: c in utterances, as the paper has it, or in turns of two.
         emotion_input: whether the probabilities stand in the prompt.
+        only_last: learn the last utterance of ``messages`` alone.
         max_length: tokens; a longer sample loses its oldest turns, and is cut at the end only if one turn is longer.
     """
     for dialog, emotion, guidance in with_guidance(dialogs, lexicon):
@@ -109,7 +111,7 @@ def make_samples(
         ids = encoded.ids[:max_length]
         labels, n_before = [IGNORED] * len(ids), [1] * len(ids)
         for k, (start, stop) in enumerate(encoded.spans, start=encoded.n_dropped):
-            if k == 0 or (sides == "agent" and messages[k].role == "user"):
+            if k == 0 or (sides == "agent" and messages[k].role == "user") or (only_last and k < len(messages) - 1):
                 continue
             stop = min(stop, len(ids))
             labels[start:stop] = ids[start:stop]

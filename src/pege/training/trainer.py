@@ -18,7 +18,7 @@ from pege.models.causal import OUR_KINDS, check_head, head_of, run_to_head, unwr
 from pege.models.padding import IGNORED
 from pege.training.config import LossSettings
 
-_GUIDANCE = ("labels", "n_utterances", "user_vad", "p_positive", "p_negative")  # of a batch, not of a model
+GUIDANCE = ("labels", "n_utterances", "user_vad", "p_positive", "p_negative")  #: of a batch, not of a model
 _MAX_COUNT = 9  # mean ED is logged for c = 1 ... 9; larger ones share the last
 _SUMS = ("nll", "peg", "ner", "n_tokens", *(f"{n}_{c}" for n in ("ed", "n_ed") for c in range(1, _MAX_COUNT + 1)))
 
@@ -84,7 +84,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
 
     def _run(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Hidden states, (B, S, H), and what MoEL and MIME learn besides: the emotion, a KL (means over the batch)."""
-        own = {k: v for k, v in inputs.items() if k not in _GUIDANCE}
+        own = {k: v for k, v in inputs.items() if k not in GUIDANCE}
         if self.packs:
             return run_packed(model, **own), None
         hidden, output = run_to_head(model, **own)
