@@ -179,3 +179,21 @@ def test_a_turn_judges_only_what_is_new_and_no_text_is_kept(monkeypatch):
     found = Remembered(len)
     assert [found("some words"), found("some words")] == [10, 10]
     assert "some words" not in repr(vars(found))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "When I was younger I was happy but now I want to kill myself tonight",
+        "in the show I felt nothing and I want to kill myself",
+        "my therapist says I am suicidal",
+        "at work I feel suicidal",
+        "he said I will kill you if you tell anyone what he does to me at night",
+        "游戏里没人理我我今晚就去跳楼",
+        "小时候爸爸打我现在已经不打了但是我想死",
+        "看完新闻我想自杀",
+        "看电影的时候我突然很想死",
+    ],
+)
+def test_an_idiom_does_not_hide_what_is_meant(text):
+    assert check_phrases(text)

@@ -18,15 +18,24 @@ _MACRO = re.compile(r"\{([a-z_]{3,})\}")
 
 @dataclass(frozen=True)
 class Phrases:
-    """The patterns, compiled: those of each kind, those that need no words apart, and the idioms."""
+    """The patterns, compiled: those of each kind, the idioms, and what no idiom takes out."""
 
     kinds: tuple[tuple[Kind, re.Pattern[str]], ...]
     idioms: re.Pattern[str]
+    unmistakable: re.Pattern[str]
 
 
 def without_idioms(form: str) -> str:
-    """Give a plain form (see `pege.safety.normalize`) without apostrophes, each idiom replaced by `` ; ``."""
-    return _phrases().idioms.sub(" ; ", _APART.sub(" ", _APOSTROPHE.sub("", form)))
+    """Give a plain form (see `pege.safety.normalize`) without apostrophes, each idiom replaced by `` ; ``.
+
+    An idiom that reaches over words of an intent of one's own ("in the show I felt nothing and I want to ...") stays.
+    """
+    lists = _phrases()
+
+    def replaced(idiom: re.Match[str]) -> str:
+        return idiom.group() if lists.unmistakable.search(idiom.group()) else " ; "
+
+    return lists.idioms.sub(replaced, _APART.sub(" ", _APOSTROPHE.sub("", form)))
 
 
 def find_phrase(stripped: str) -> tuple[Kind, str] | None:
@@ -48,4 +57,7 @@ def _phrases() -> Phrases:
         patterns = [_MACRO.sub(lambda m: macros[m.group(1)], p) for p in english + by_language["zh"]]
         return re.compile("|".join(patterns))
 
-    return Phrases(tuple((kind, compiled(lists[kind])) for kind in KINDS), compiled(lists["idioms"]))
+    return Phrases(
+        tuple((kind, compiled(lists[kind])) for kind in KINDS),
+        *(compiled(lists[k]) for k in ("idioms", "unmistakable")),
+    )
