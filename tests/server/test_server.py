@@ -251,6 +251,7 @@ def plain_app():
     ("body", "code"),
     [
         (b"{", 400), (b"[]", 400), (b'"\\ud800"', 400), (b"\xff", 400), (b"x" * 6_000, 413),
+        (json.dumps({**HELLO, "stop": "x" * 101}).encode(), 400), (json.dumps({**HELLO, "stop": ["x" * 101]}).encode(), 400),
         (json.dumps({**HELLO, "messages": []}).encode(), 400),
         (json.dumps({**HELLO, "messages": HELLO["messages"] * 4}).encode(), 400),
         (json.dumps({**HELLO, "messages": [{"role": "assistant", "content": "hi"}]}).encode(), 400),

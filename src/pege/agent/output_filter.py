@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pege.emotion import TextClassifier
 
 REASONS = ("harm", "dismissive", "medical", "cheering")
-_SENTENCES = re.compile(r"(?<=[.!?。！？…])\s*")
+_SENTENCES = re.compile(
+    r"""[^.!?。！？…]+[.!?。！？…]*["'”’」』)\]]*"""
+)  # with all its marks, and a quote that ends it
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 
 
@@ -39,7 +41,7 @@ def refuse_response(text: str, *, is_supportive: bool = False) -> str | None:
         return "harm"
     if offensive_words(pa.array([text]))[0].as_py():
         return "offensive"
-    sentences = [s for s in _SENTENCES.split(text) if s.strip()]
+    sentences = [s for s in _SENTENCES.findall(text) if s.strip()]
     last = sentences[-1:]  # those before it were read when they were last
     return "offensive" if last and _p_offensive(last[0]) > OFFENSIVE_THRESHOLD else None
 
