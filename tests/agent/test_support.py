@@ -110,7 +110,7 @@ def test_a_guard_that_says_anything_else_fails_closed_and_is_asked_once_a_text()
         load_guard("http://127.0.0.1:1/v1")
 
 
-@pytest.mark.parametrize("end", [".", "!!", "...", "?!", '."'])
+@pytest.mark.parametrize("end", [".", "!!", "...", "?!", '."', "!）", "!]"])
 def test_a_sentence_is_read_with_all_its_marks(end, monkeypatch):
     read = []
     monkeypatch.setattr("pege.agent.output_filter._p_offensive", lambda text: read.append(text) or 0.0)

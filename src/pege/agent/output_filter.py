@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pege.emotion import TextClassifier
 
 REASONS = ("harm", "dismissive", "medical", "cheering")
-_SENTENCES = re.compile(
-    r"""[^.!?。！？…]+[.!?。！？…]*["'”’」』)\]]*"""
-)  # with all its marks, and a quote that ends it
+END_MARKS = ".!?。！？…"  #: of a sentence, within ``[]`` of a pattern
+CLOSING_MARKS = r"\"'”’)\]）」』"  #: quotes and brackets that belong to the sentence before them, likewise
+_SENTENCES = re.compile(rf"[^{END_MARKS}]+[{END_MARKS}]*[{CLOSING_MARKS}]*")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 
 

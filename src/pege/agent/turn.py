@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from pege.agent.model import FALLBACK
-from pege.agent.output_filter import fixed_response, refuse_response
+from pege.agent.output_filter import CLOSING_MARKS, END_MARKS, fixed_response, refuse_response
 from pege.words import guess_language
 
-_SENTENCE = re.compile(r".*?[.!?。！？…\n]+[\"'”’)）」』]*\s*", re.DOTALL)
+_SENTENCE = re.compile(rf".*?[{END_MARKS}\n]+[{CLOSING_MARKS}]*\s*", re.DOTALL)
 _SPACE = re.compile(r"[\s\ufffd]+")
 _N_TRIES = 2
 
