@@ -6,6 +6,9 @@ from typing import Annotated, Any, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_STOPS = 4
+Stop = Annotated[str, Field(max_length=100)]
+
 
 class Settings(BaseModel):
     """Settings of one request; what is None is the run's own.
@@ -22,7 +25,7 @@ class Settings(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(default=(), max_length=4)
+    stop: tuple[Annotated[Stop, Field(min_length=1)], ...] = Field(default=(), max_length=MAX_STOPS)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
 
     def again(self) -> Settings:

@@ -6,11 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pege.agent.settings import Settings
+from pege.agent.settings import MAX_STOPS, Settings, Stop
 from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Role, Utterance
 from pege.errors import InputError
-
-Stop = Annotated[str, Field(max_length=100)]
 
 
 class TextPart(BaseModel):
@@ -54,7 +52,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     n: Literal[1] | None = None
 
     @property
