@@ -9,7 +9,7 @@ from pege.agent.ask import Ask, End
 from pege.agent.continuous import ContinuousBatch
 from pege.agent.generate import LocalAgent
 from pege.agent.rows import RowsCache
-from pege.agent.sampling import RowSampler, sample
+from pege.agent.sampling import RowSampler, pick, sample
 from pege.agent.settings import Settings
 from pege.agent.turn import Turn
 from pege.dialog import Context, make_dialog
@@ -141,3 +141,36 @@ def test_text_is_let_out_by_sentences_and_up_to_a_text_to_stop_before():
     assert not turn.wants_more
     assert turn.end() == " Be kind."
     assert turn.text == "One. Two. Be kind."
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6, 0.009])
+def test_a_temperature_that_is_next_to_nothing_takes_the_likeliest_token(agent, temperature):
+    rows = [Row(SAID[0], Settings(temperature=t, seed=1)) for t in (temperature, 0)]
+    batch = ContinuousBatch(agent)
+    batch.admit([row.ask for row in rows])
+    run(batch)
+    assert rows[0].text == rows[1].text
+    assert rows[0].got[-1].finish != "error"
+
+
+def test_scores_that_warping_makes_no_numbers_are_no_token():
+    infinite = torch.tensor([[float("inf"), 0.0], [1.0, 0.0]])
+    with pytest.raises(ValueError, match="no numbers"):
+        pick(infinite, [], [0.5, 0.5])
+    assert pick(torch.zeros(1, 3), [], [1 - 2**-54]) == [2]  # rounded up to the sum of the shares
+
+
+def test_a_prompt_and_what_follows_fit_the_model_and_the_newest_words_stay(agent):
+    long = Row("dog " * 5_000 + "and now I am sad", Settings(max_tokens=400, seed=1))
+    many = Row("I am sad", Settings(max_tokens=400, seed=1))
+    batch = ContinuousBatch(agent)
+    batch.admit([long.ask, many.ask])
+    (ids,), _ = agent.with_settings(long.ask.settings).prompts([long.ask.context])
+    assert "and now I am sad<|end|>" in agent.tokenizer.decode(ids)
+    n_positions = agent.model.config.max_position_embeddings
+    assert len(ids) == n_positions // 2
+    run(batch, n_positions)
+    assert long.got[-1].n_prompt + long.got[-1].n_new <= n_positions
+    assert many.got[-1].n_prompt + many.got[-1].n_new <= n_positions
+    text = agent.respond([long.ask.context], seed=1)[0]
+    assert text

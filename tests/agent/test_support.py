@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import threading
+
 import pytest
 import torch
+import yaml
 
-from pege.agent import GuardedAgent
+from pege.agent import GuardedAgent, load_agent
+from pege.agent.alert import Alerts
 from pege.agent.guard import ModelGuard, load_guard, read_verdict
 from pege.agent.guided import Guide, GuidedLogits
 from pege.agent.output_filter import refuse_response, support_text
+from pege.agent.turn import Turn
 from pege.dialog import Context, Emotion, make_dialog
 from pege.errors import InputError
 from pege.lexicon import load_lexicon
+from pege.models.export import export_model
 from pege.models.prompt import SUPPORT_LINE, SYSTEM_LINE, system_line
 from pege.safety import Crisis, DialogJudgement, help_text
 
@@ -116,3 +124,100 @@ def test_a_sentence_is_read_with_all_its_marks(end, monkeypatch):
     monkeypatch.setattr("pege.agent.output_filter._p_offensive", lambda text: read.append(text) or 0.0)
     refuse_response(f"I see. That is a long way{end}")
     assert read == [f" That is a long way{end}"]
+
+
+def write_run(folder, **config):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"model": "base", "emotion_input": False, "generation": {}, **config}), encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "is_it"),
+    [({"loss": {"kind": "pege", "alpha": 0, "beta": 0}}, False), ({"loss": {"kind": "pege", "alpha": 5, "beta": 0}}, True),
+     ({"loss": {"kind": "pege", "alpha": 0, "beta": 2}}, True), ({"loss": {"kind": "target", "alpha": 0.5}}, True),
+     ({"n_pairs": 10}, True)],
+)  # fmt: skip
+def test_what_has_learned_guidance_may_not_answer_after_a_crisis(config, is_it, tiny_model_dir, tmp_path):
+    shutil.copytree(tiny_model_dir, tmp_path / "run")
+    run = write_run(tmp_path / "run", **config)
+    further = shutil.copytree(tiny_model_dir, tmp_path / "further")
+    write_run(further, model=str(run), loss={"alpha": 0, "beta": 0})
+    export_model(run, tmp_path / "exported")
+    for name in (run, further, tmp_path / "exported"):
+        assert load_agent(str(name)).can_support is not is_it
+
+
+def test_another_agent_answers_after_a_crisis_where_the_owner_names_one(after_a_soft_hit):
+    inner, other = Scripted("Cheer up!"), Scripted("I hear you.")
+    inner.can_support = False
+    assert "I hear you." in GuardedAgent(inner, support=other).respond([after_a_soft_hit])[0]
+    assert (inner.seen, len(other.seen)) == ([], 1)
+    assert load_agent("http://127.0.0.1:1/v1#m").can_support is False
+
+
+def test_a_context_that_had_a_crisis_elsewhere_is_supported(after_a_soft_hit, monkeypatch):
+    monkeypatch.setattr("pege.agent.guarded.judge_dialog", lambda said, guards: DialogJudgement(None))
+    inner = Scripted("I hear you.")
+    look = GuardedAgent(inner).look(after_a_soft_hit.model_copy(update={"is_supportive": True}))
+    assert (look.context.is_supportive, look.context.emotion, look.emotion) == (True, None, after_a_soft_hit.emotion)
+
+
+def test_an_alert_is_told_of_a_hit_once_though_the_dialog_stays_locked():
+    told, said = [], ["I want to die", "(fixed)", "what?"]
+    guarded = GuardedAgent(Scripted(), alert=told.append)
+    for n in (1, 3):
+        guarded.look(Context(utterances=make_dialog(said[:n]).messages))
+    assert told == ["self-harm"]
+    guarded.look(Context(utterances=make_dialog([*said, "(fixed)", "I will kill myself"]).messages))
+    assert told == ["self-harm", "self-harm"]
+    split = make_dialog(["I want to kill", "(said)", "myself tonight"]).messages
+    assert guarded.look(Context(utterances=split)).kind == "self-harm"
+    assert len(told) == 3
+
+
+def test_a_flood_of_alerts_starts_no_flood_of_programs(monkeypatch, caplog):
+    free, running = threading.Event(), []
+
+    def run(call, **_):
+        running.append(call)
+        free.wait(30)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    alerts = Alerts(("tell",))
+    for _ in range(1_000):
+        alerts("abuse")
+    assert len(running) <= 4
+    assert "was not told" in caplog.text
+    free.set()
+    alerts.close()
+    assert 4 < len(running) <= 260
+    assert running[0] == ["tell", "abuse"]
+
+
+def test_the_emotion_is_asked_after_the_check_and_only_where_a_model_answers():
+    asked = []
+
+    def emotions(texts):
+        asked.extend(texts)
+        return [Emotion(negative=0.8, neutral=0.1, positive=0.1)]
+
+    guarded = GuardedAgent(Scripted("hello"), emotions=emotions)
+    assert guarded.look(Context(utterances=make_dialog(["I want to die"]).messages)).emotion is None
+    assert asked == []
+    assert guarded.look(Context(utterances=make_dialog(["good day"]).messages)).context.emotion.negative == 0.8
+    assert asked == ["good day"]
+
+
+def test_a_response_is_not_said_where_the_filter_fails(monkeypatch):
+    def broken(text, **_):
+        raise RuntimeError("no weights")
+
+    turn = Turn("hello", refuse=broken)
+    assert turn.feed("A first sentence. And") == ""
+    turn.end()
+    turn.feed("A second. And")
+    assert "tell me more" in turn.end()
+    assert (turn.reason, turn.is_fixed) == ("check-failed", True)

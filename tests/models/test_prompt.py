@@ -136,3 +136,18 @@ def test_a_template_that_changes_or_refuses_utterances_is_refused(tokenizer, tem
     tokenizer.chat_template = template
     with pytest.raises(InputError, match=message):
         encode_dialog(tokenizer, [*MESSAGES, *make_dialog(["hi", "hello"]).messages[1:]])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(TEXTS.map(lambda t: (t + " sad") * 9), min_size=1, max_size=4), max_length=st.integers(45, 120))
+def test_a_prompt_that_may_be_cut_fits_and_keeps_the_newest_words(tokenizer, texts, max_length):
+    messages = make_dialog(texts).messages
+    role = "user" if len(texts) % 2 == 0 else "assistant"
+    whole = encode_dialog(tokenizer, messages, EMOTION, next_role=role)
+    cut = encode_dialog(tokenizer, messages, EMOTION, next_role=role, max_length=max_length, cuts_text=True)
+    assert len(cut.ids) <= max(max_length, len(whole.ids) - sum(b - a for a, b in whole.spans) + 2 * len(texts))
+    said = [whole.ids[a:b] for a, b in whole.spans][cut.n_dropped :]
+    left = [cut.ids[a:b] for a, b in cut.spans]
+    assert all(b and a[-len(b) :] == b for a, b in zip(said, left, strict=True))
+    if len(whole.ids) <= max_length:
+        assert cut == whole

@@ -69,7 +69,7 @@ def emotions(texts):
 def app_of(agent, store=None, **config):
     """The whole server's app, as `pege serve` makes it; without a store as with `--no-chat`."""
     config = ServerConfig(**{"requests_per_minute": 100_000, **config})
-    service = make_service(GuardedAgent(agent), config, emotions=emotions)
+    service = make_service(GuardedAgent(agent, emotions=emotions), config)
     service.source.close(1)
     service.source = agent
     return make_app(service, config, store=store)

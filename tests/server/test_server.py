@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pege.agent import GuardedAgent
+from pege.agent.alert import Alerts
 from pege.agent.generate import LocalAgent
 from pege.agent.settings import Settings
 from pege.dialog import Emotion
@@ -65,7 +66,7 @@ def wait_until(is_so, timeout_s=60):
 class Served:
     def __init__(self, agent, **config):
         config = ServerConfig(**config)
-        app = make_app(make_service(GuardedAgent(agent), config, emotions=emotions), config)
+        app = make_app(make_service(GuardedAgent(agent, emotions=emotions), config), config)
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -232,8 +233,8 @@ def test_without_keys_only_loopback_is_bound():
 
 def test_an_alert_command_is_told_the_kind_and_no_text(tmp_path):
     script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(' '.join(sys.argv[2:]))"
-    config = ServerConfig(alert_command=(sys.executable, "-c", script, str(tmp_path / "told")))
-    guarded = GuardedAgent(Echo(), alert=config.alert)
+    alerts = Alerts((sys.executable, "-c", script, str(tmp_path / "told")))
+    guarded = GuardedAgent(Echo(), alert=alerts)
     guarded.respond([context_of([Message(role="user", content="I want to kill myself")])])
     end = time.monotonic() + 20
     while not ((tmp_path / "told").exists() and (tmp_path / "told").read_text()) and time.monotonic() < end:
@@ -318,7 +319,7 @@ def test_a_crisis_is_answered_though_emotion_and_lexicon_fail(monkeypatch):
         return [e async for e in service.stream(context_of([Message(role="user", content=text)]))][-1]
 
     monkeypatch.setattr("pege.server.service.vad_of", fails)
-    service = Service(GuardedAgent(Echo()), emotions=fails)
+    service = Service(GuardedAgent(Echo(), emotions=fails))
     crisis = asyncio.run(ask(service, "I want to kill myself"))
     assert (crisis.text, crisis.kind, crisis.extras["vad"]) == (help_text("en"), "self-harm", [None, None])
     assert asyncio.run(ask(service, "hello")).text == "You said: hello"

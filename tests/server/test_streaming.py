@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from pege.agent import GuardedAgent
+from pege.agent.alert import Alerts
 from pege.agent.endpoint import EndpointAgent
 from pege.agent.generate import LocalAgent
 from pege.models.causal import load_model
@@ -193,8 +194,7 @@ def test_an_alert_is_sent_with_kind_and_time_only_and_a_dead_address_harms_nothi
         raise httpx.ConnectError("gone")
 
     monkeypatch.setattr(httpx, "post", post)
-    config = ServerConfig(alert_url="https://alerts.example/hook")
-    config.alert("self-harm")
+    Alerts(url="https://alerts.example/hook")("self-harm")
     wait_until(lambda: sent)
     assert sent[0][0] == "https://alerts.example/hook"
     assert set(sent[0][1]) == {"kind", "time"}
@@ -204,7 +204,7 @@ def test_an_alert_is_sent_with_kind_and_time_only_and_a_dead_address_harms_nothi
 
 def test_an_alert_command_that_fails_is_one_line_of_the_log(caplog):
     for command in (("/no/such/program",), ("false",)):
-        ServerConfig(alert_command=command).alert("self-harm")
+        Alerts(command)("self-harm")
     wait_until(lambda: len(caplog.records) == 2)
     assert {r.getMessage() for r in caplog.records} == {
         "the alert command failed (FileNotFoundError)",

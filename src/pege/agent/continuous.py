@@ -142,8 +142,9 @@ class ContinuousBatch:
     def _row(self, ask: Ask) -> _Row:
         from tokenizers.decoders import DecodeStream
 
-        generation = own_settings(self.model) | ask.settings.over(self.agent.generation)
-        (prompt,), stop_ids = self.agent.prompts([ask.context])
+        agent = self.agent.with_settings(ask.settings)
+        (prompt,), stop_ids = agent.prompts([ask.context])
+        generation = own_settings(self.model) | agent.generation | {"max_new_tokens": agent.n_new(len(prompt))}
         seed, generator = ask.settings.seed, None
         if seed is not None:
             generator = torch.Generator().manual_seed(seed)

@@ -94,7 +94,6 @@ class Flight:
         self.agent, self.model = agent, agent.model
         config, self._warpers = _processors(agent)
         self._is_greedy = not config.do_sample
-        self._max_new = int(config.max_new_tokens or agent.generation["max_new_tokens"])
         self._cache = RowsCache(self.model)
         self._rows: list[_Row] = []  # row k of the buffers is k of these
         self._waiting: list[_Row] = []
@@ -119,7 +118,7 @@ class Flight:
             seed: of its own draws, so that the rows beside it change nothing.
         """
         (prompt,), stop_ids = self.agent.prompts([context])
-        draws = [] if self._is_greedy else np.random.default_rng(seed).random(self._max_new).tolist()
+        draws = [] if self._is_greedy else np.random.default_rng(seed).random(self.agent.n_new(len(prompt))).tolist()
         self._waiting.append(_Row(key, context, seed, prompt, stop_ids, draws))
 
     def drop(self, key: int) -> None:
@@ -188,7 +187,7 @@ class Flight:
         ended = []
         for place in reversed(range(first, len(self._rows))):
             row = self._rows[place]
-            if row.said[-1] not in row.stop_ids and len(row.said) < self._max_new:
+            if row.said[-1] not in row.stop_ids and len(row.said) < self.agent.n_new(len(row.prompt)):
                 continue
             self._kept[row.key] = self._copied(place, row.prompt + row.said[:-1], self._kept.get(row.key))
             last = self._rows[-1]

@@ -13,7 +13,7 @@ from pege.agent.kept import Kept, join, keep, new_cache
 from pege.agent.model import ModelAgent
 from pege.agent.responses import RESPONSE_AGENTS
 from pege.dialog import Context, Role
-from pege.models.causal import fast_device, fast_dtype, load_model, run_settings
+from pege.models.causal import fast_device, fast_dtype, is_guided, load_model, run_settings
 from pege.models.generation import check_generation, local_names, seeded, tidy
 from pege.models.prompt import encode_dialog
 
@@ -32,16 +32,16 @@ class LocalAgent(ModelAgent):
         role: whose utterances it gives: ``assistant``, or ``user`` for a base-chat.
         emotion_input: whether p(positive | u1) and p(negative | u1) stand in its prompt, as in its training.
         generation: names of GenerationConfig; over the defaults of `pege.agent.model`.
-        max_context: tokens of the prompt; older turns are dropped.
+        max_context: tokens of the prompt; older turns are dropped, and an utterance that alone is too long loses its
+            beginning. A model with few positions has less room.
         keep_cache: whether a call keeps its keys and values, so that the next one, with the same dialogs a turn later,
             reads only what is new, and whether `flight` may be asked for. For one caller at a time.
         guide: guidance while decoding; none unless given.
+        can_support: whether it may answer after a crisis: guidance can be switched off, so none was learned.
 
     Raises:
         InputError: a setting of generation out of its range.
     """
-
-    can_support = True
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class LocalAgent(ModelAgent):
         max_context: int = 1024,
         keep_cache: bool = False,
         guide: Guide | None = None,
+        can_support: bool = True,
     ) -> None:
         super().__init__(
             name,
@@ -66,7 +67,7 @@ class LocalAgent(ModelAgent):
             guide=guide,
         )
         self.role: Role = role
-        self.max_context = max_context
+        self.max_context, self.can_support = max_context, can_support
         self._kept: Kept | None = None
 
     def stream(self, context: Context, *, seed: int | None = None) -> Generator[str]:
@@ -122,15 +123,30 @@ class LocalAgent(ModelAgent):
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [tidy(t) for t in texts]
 
+    @property
+    def _n_positions(self) -> int | None:
+        """Tokens that the model can tell apart by their place; None for one without positions of its own."""
+        n = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return n if n and n > 0 else None
+
+    def n_new(self, n_prompt: int) -> int:
+        """Tokens that the utterance after a prompt of so many may have; both fit the model's positions."""
+        n, wanted = self._n_positions, int(self.generation["max_new_tokens"])
+        return wanted if n is None else min(wanted, n - n_prompt)
+
     def prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
         """Give the token ids of each context with the header of what follows, and the tokens that end an utterance."""
+        n, n_prompt = self._n_positions, self.max_context
+        if n is not None:  # half of them at least are the prompt's
+            n_prompt = min(n_prompt, max(n - int(self.generation["max_new_tokens"]), n // 2))
         encoded = [
             encode_dialog(
                 self.tokenizer,
                 c.utterances,
                 c.emotion if self.emotion_input else None,
                 next_role=self.role,
-                max_length=self.max_context,
+                max_length=n_prompt,
+                cuts_text=True,
                 is_supportive=c.is_supportive,
             )
             for c in contexts
@@ -142,7 +158,7 @@ class LocalAgent(ModelAgent):
         from transformers import GenerationConfig
 
         config = GenerationConfig(
-            **self.generation,
+            **self.generation | {"max_new_tokens": self.n_new(int(inputs["attention_mask"].sum(1).max()))},
             eos_token_id=stop_ids,
             pad_token_id=self.tokenizer.pad_token_id,
             return_dict_in_generate=True,
@@ -192,4 +208,7 @@ def load_local_agent(
     }
     if model.config.model_type in RESPONSE_AGENTS:
         return RESPONSE_AGENTS[model.config.model_type](str(spec), model, tokenizer, **settings)
-    return LocalAgent(str(spec), model, tokenizer, role=role, keep_cache=keep_cache, **settings)
+    can_support = not is_guided(spec, model)
+    return LocalAgent(
+        str(spec), model, tokenizer, role=role, keep_cache=keep_cache, can_support=can_support, **settings
+    )

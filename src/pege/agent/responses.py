@@ -20,6 +20,8 @@ class Plato2Agent(ModelAgent):
 
     def _generate(self, contexts: Sequence[Context], seed: int | None, *, keep_cache: bool = False) -> list[str]:
         generation = dict(self.generation)
+        half = self.model.config.max_position_embeddings // 2  # the other half is the context's
+        generation["max_new_tokens"] = min(generation["max_new_tokens"], half)
         return respond(
             self.model,
             self.tokenizer,

@@ -120,6 +120,9 @@ def pick(scores: Tensor, warpers: Sequence[Any], draws: Sequence[float] | None) 
         scores: logits, after all that is of a row alone.
         warpers: of ``generate``; they narrow the choice.
         draws: R numbers; None takes the likeliest tokens.
+
+    Raises:
+        ValueError: a row whose scores are no numbers once they are narrowed.
     """
     chosen: Tensor | None = None  # (R, k), once only the likeliest k are left
     for warp in warpers:
@@ -131,7 +134,9 @@ def pick(scores: Tensor, warpers: Sequence[Any], draws: Sequence[float] | None) 
         return scores.argmax(-1).tolist()
     shares = scores.double().softmax(-1).cumsum(-1)
     points = torch.tensor(draws, dtype=torch.float64, device=scores.device)[:, None] * shares[:, -1:]
-    places = torch.searchsorted(shares, points, right=True)  # (R, 1)
+    if not shares[:, -1].isfinite().all():
+        raise ValueError("the narrowed scores are no numbers")
+    places = torch.searchsorted(shares, points, right=True).clamp_(max=shares.shape[1] - 1)  # (R, 1)
     return (places if chosen is None else chosen.gather(1, places))[:, 0].tolist()
 
 

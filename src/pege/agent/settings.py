@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_STOPS = 4
+_COLDEST = 0.01  # of sampling; logits over less overflow, and the likeliest token is all that is left long before
 Stop = Annotated[str, Field(max_length=100)]
 
 
@@ -15,7 +16,7 @@ class Settings(BaseModel):
 
     Attributes:
         max_tokens: tokens of the response; a server has a limit of its own above it.
-        temperature: of sampling; 0 takes the likeliest token each time.
+        temperature: of sampling; 0, and all below 0.01, take the likeliest token each time.
         top_p: share of the probability that is sampled from.
         stop: texts before which the response ends; at most four of at most 100 characters.
         seed: repeats a response, up to the rounding of floating point: a batch of other rows may round otherwise.
@@ -39,11 +40,11 @@ class Settings(BaseModel):
             found["max_new_tokens"] = self.max_tokens
         if self.top_p is not None:
             found["top_p"] = self.top_p
-        if self.temperature == 0:
-            found |= {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-        elif self.temperature is not None:
-            found |= {"do_sample": True, "temperature": self.temperature}
-        return found
+        if self.temperature is None:
+            return found
+        if self.temperature < _COLDEST:
+            return found | {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+        return found | {"do_sample": True, "temperature": self.temperature}
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,7 @@ from pege.agent.model import FALLBACK
 from pege.agent.output_filter import CLOSING_MARKS, END_MARKS, fixed_response, refuse_response
 from pege.words import guess_language
 
+log = logging.getLogger(__name__)
 _SENTENCE = re.compile(rf".*?[{END_MARKS}\n]+[{CLOSING_MARKS}]*\s*", re.DOTALL)
 _SPACE = re.compile(r"[\s\ufffd]+")
 _N_TRIES = 2
@@ -37,7 +39,8 @@ class Turn:
         text: what was let out.
         is_open: whether the model is to be asked (again).
         is_fixed: whether all of the text is fixed.
-        reason: why there is fixed text in it: what the filter said, ``empty``, ``failed``; None where there is none.
+        reason: why there is fixed text in it: what the filter said, ``check-failed`` where it
+            raised, ``empty``, ``failed``; None where there is none.
     """
 
     def __init__(
@@ -62,18 +65,28 @@ class Turn:
 
     def feed(self, piece: str) -> str:
         """Take a piece of the model's text; give what may be shown, often nothing yet."""
+        return self.let_out() if self.take(piece) else ""
+
+    def take(self, piece: str) -> bool:
+        """Take a piece of the model's text without asking the filter; whether a sentence is whole now."""
         self._rest += piece
-        shown = ""
         places = [self._rest.index(stop) for stop in self._stops if stop in self._rest]
         if places:
             self._rest, self._is_ended = self._rest[: min(places)], True
-        n_free = len(self._rest) - self._n_held()
-        while not self._is_refused and (found := _SENTENCE.match(self._rest)):
-            if found.end() >= n_free:
-                break  # more marks may follow
-            self._rest, n_free = self._rest[found.end() :], n_free - found.end()
-            shown += self._let_out(found.group())
+        return self._whole() is not None
+
+    def let_out(self) -> str:
+        """Give what may be shown of the sentences that are whole: the filter reads them."""
+        shown = ""
+        while not self._is_refused and (sentence := self._whole()):
+            self._rest = self._rest[len(sentence) :]
+            shown += self._let_out(sentence)
         return shown
+
+    def _whole(self) -> str | None:
+        """The next sentence, where no more marks of it may follow."""
+        found = _SENTENCE.match(self._rest)
+        return found.group() if found and found.end() < len(self._rest) - self._n_held() else None
 
     def _n_held(self) -> int:
         """Characters at the end that may be the start of a text to stop before."""
@@ -112,9 +125,16 @@ class Turn:
             return ""
         gap = " " if self.text and (self._has_gap or clean[0] == " ") else ""
         shown = gap + clean.strip()
-        if reason := self._refuse(self.text + shown):
+        if reason := self._why_not(self.text + shown):
             self.reason, self._is_refused = reason, True
             return ""
         self.text += shown
         self._has_gap = clean[-1] == " "
         return shown
+
+    def _why_not(self, text: str) -> str | None:
+        try:
+            return self._refuse(text)
+        except Exception as e:  # what could not be read is not said
+            log.error("the output filter failed (%s)", type(e).__name__)
+            return "check-failed"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Iterator
+from typing import Annotated
 
-from pege.agent import GuardedAgent
-from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Utterance
+from cyclopts import Parameter
+
+from pege.agent.path import SafetyConfig, load_guarded_agent
+from pege.dialog import MAX_UTTERANCE_CHARS, Context, Utterance
 from pege.lexicon import load_lexicon
 from pege.metrics import utterance_vad
 from pege.words import guess_language, segmenter
@@ -19,28 +23,32 @@ _HELLO = (
 _LIMIT = min(4_000, MAX_UTTERANCE_CHARS)
 
 
-def chat(run: str, /, *, seed: int | None = None, temperature: float | None = None) -> None:
-    """Chat with a run, `base`, or a model of the hub.
+def chat(
+    run: str,
+    /,
+    *,
+    seed: int | None = None,
+    temperature: float | None = None,
+    safety: Annotated[SafetyConfig | None, Parameter(name="*")] = None,
+) -> None:
+    """Chat with a run, `base`, a model of the hub, or an endpoint (http://HOST:PORT/v1#MODEL).
 
     Args:
         run: whom to talk to.
         seed: repeats a talk.
         temperature: of generation.
+        safety: of the safety path.
     """
-    from pege.agent.generate import load_local_agent
-    from pege.emotion import load_emotion_classifier
-
     generation = {} if temperature is None else {"temperature": temperature}
-    agent = GuardedAgent(load_local_agent(run, generation=generation))
-    classifier = load_emotion_classifier()
+    key = os.environ.get("OPENAI_API_KEY")
+    agent = load_guarded_agent(run, safety or SafetyConfig(), api_key=key, generation=generation)
     print(_HELLO)
     said: list[Utterance] = []
-    emotion: Emotion | None = None
     for line in _lines():
         if line == "/quit":
             return
         if line == "/reset":
-            said, emotion = [], None
+            said = []
             print("(a new dialog)")
             continue
         if line == "/vad":
@@ -50,9 +58,7 @@ def chat(run: str, /, *, seed: int | None = None, temperature: float | None = No
             print("commands: /reset /vad /quit")
             continue
         said.append(Utterance(role="user", content=line[:_LIMIT]))
-        emotion = emotion or classifier.emotions([said[0].content])[0]
-        context = Context(utterances=tuple(said), emotion=emotion)
-        answer = _stream(agent.stream(context, seed=None if seed is None else seed + len(said)))
+        answer = _stream(agent.stream(Context(utterances=tuple(said)), seed=None if seed is None else seed + len(said)))
         said.append(Utterance(role="assistant", content=answer or "..."))
 
 

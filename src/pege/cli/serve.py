@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from pege.agent import GuardedAgent, load_agent
 from pege.errors import InputError
 from pege.server.chat.config import ChatConfig
 from pege.server.config import ServerConfig
@@ -38,24 +37,16 @@ def serve(
         from pege.server.app import make_app, make_service
     except ImportError as e:
         raise InputError(f"the server needs {e.name}", fix="pip install 'pege[web]'") from e
-    from pege.agent.guard import load_guard
-    from pege.agent.output_filter import refuse_response
-    from pege.emotion import load_emotion_classifier
-    from pege.safety import check_crisis
+    from pege.agent.path import load_guarded_agent
     from pege.server.logs import log_as_json
     from pege.server.messages import vad_of
 
     store = _open_store(chat) if chat.chat else None
-    check_crisis("")  # a classifier that cannot be loaded is told now, not at the first request
     if config.json_logs:
         log_as_json()
-    api_key = os.environ.get("OPENAI_API_KEY")
-    guards = [load_guard(spec, api_key=api_key) for spec in config.guards]
-    agent = GuardedAgent(load_agent(run, api_key=api_key), guards=guards, alert=config.alert)
-    classifier = load_emotion_classifier()
-    refuse_response("hello")  # read now what the first response would wait for
-    vad_of(["hello", "你好"])
-    service = make_service(agent, config, emotions=classifier.emotions)
+    agent = load_guarded_agent(run, config, api_key=os.environ.get("OPENAI_API_KEY"))
+    vad_of(["hello", "你好"])  # read now what the first response would wait for
+    service = make_service(agent, config)
     run_app(
         make_app(service, config, store=store),
         host=config.host,

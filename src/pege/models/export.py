@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pege.errors import InputError
-from pege.models.causal import OUR_KINDS, load_model
+from pege.models.causal import GUIDED_FIELD, OUR_KINDS, is_guided, load_model
 from pege.models.folder import whole_folder
 
 
@@ -27,6 +27,7 @@ def export_model(name: str | Path, output: Path) -> Path:
     kind = model.config.model_type
     if kind in OUR_KINDS:
         raise InputError(f"is a {kind}, which engines do not know", where=name, fix="serve it with `pege serve`")
+    setattr(model.config, GUIDED_FIELD, is_guided(name, model))
     with whole_folder(output) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)

@@ -62,6 +62,7 @@ def encode_dialog(
     *,
     next_role: Role | None = None,
     max_length: int | None = None,
+    cuts_text: bool = False,
     is_supportive: bool = False,
 ) -> Encoded:
     """Encode utterances with the model's chat template, or as plain lines where it has none.
@@ -73,6 +74,7 @@ def encode_dialog(
         next_role: who speaks next: its header ends the ids. None for a whole dialog.
         max_length: where the ids are longer, the oldest turns are dropped whole; the system line stays. The last
             utterance is never dropped.
+        cuts_text: whether what is left loses its beginning where it alone is too long, down to a token an utterance.
         is_supportive: whether the system line asks for support, as after a crisis.
 
     Raises:
@@ -87,6 +89,9 @@ def encode_dialog(
     contents = _content_tokens(tokenizer, [" ".join(u.content.split()) for u in utterances])
     n_dropped = _n_dropped(headers, contents, tails, max_length)
     headers[n_dropped] = headers[0]  # it holds the system line
+    if cuts_text and max_length is not None:
+        frame = sum(map(len, [*headers[n_dropped:], *tails[n_dropped : len(contents)]]))
+        contents[n_dropped:] = _newest_tokens(contents[n_dropped:], max_length - frame)
     special = set(tokenizer.all_special_ids)
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
@@ -108,6 +113,17 @@ def _n_dropped(
         n_tokens -= sum(map(len, [*contents[n : n + 2], *tails[n : n + 2], *headers[n + 1 : n + 3]]))
         n += 2
     return n
+
+
+def _newest_tokens(contents: list[list[int]], room: int) -> list[list[int]]:
+    """The newest ``room`` tokens of all, and at least one of each."""
+    excess = sum(map(len, contents)) - room
+    kept = []
+    for ids in contents:
+        n_cut = max(0, min(excess, len(ids) - 1))
+        kept.append(ids[n_cut:])
+        excess -= n_cut
+    return kept
 
 
 def _up_to(special: set[int], tail: list[int]) -> list[int]:
@@ -172,3 +188,37 @@ def _render(tokenizer: Any, messages: list[dict[str, str]], lead: str) -> str:
 def _unfit(tokenizer: Any, what: str) -> InputError:
     fix = "set tokenizer.chat_template to one that lists the messages one by one"
     return InputError(f"the chat template {what}", where=getattr(tokenizer, "name_or_path", None), fix=fix)
+
+
+def encode_message(tokenizer: Any, text: str) -> list[int]:
+    """Encode one message of the user's as the chat template has it, ready to be answered; for guard models.
+
+    No line of ours is added: a guard's template brings its own words. Those between the text and the special tokens
+    next to it are tokenized with it, as the model saw them in training; the text becomes no special token.
+
+    Raises:
+        InputError: no template, or one that changes the text, repeats it or leaves it out.
+    """
+    before, after = _frame(tokenizer)
+    names = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    special = re.compile("|".join(names) or r"(?!)")
+    start = max((found.end() for found in special.finditer(before)), default=0)
+    end = min((found.start() for found in special.finditer(after)), default=len(after))
+    [content] = _content_tokens(tokenizer, [before[start:] + text.strip() + after[:end]])
+    return [*_tokens(tokenizer, before[:start]), *content, *_tokens(tokenizer, after[end:])]
+
+
+def _frame(tokenizer: Any) -> tuple[str, str]:
+    """What the template puts before and after a single message, which some templates take only in parts."""
+    from jinja2.exceptions import TemplateError
+
+    mark = _MARK.format(0)
+    for content in (mark, [{"type": "text", "text": mark}]):
+        messages = [{"role": "user", "content": content}]
+        try:
+            whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except (TemplateError, TypeError, ValueError):
+            continue
+        if len(pieces := _MARKS.split(whole)) == 3:
+            return pieces[0], pieces[2]
+    raise _unfit(tokenizer, "does not take a message as it is")

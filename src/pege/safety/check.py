@@ -68,10 +68,12 @@ class DialogJudgement:
     Attributes:
         crisis: the hit that is answered with the fixed text now, or None.
         had_crisis: whether an earlier utterance was a hit: guidance is off, a model may only support.
+        is_new: whether the newest utterance makes the hit, alone or with the one before it.
     """
 
     crisis: Crisis | None
     had_crisis: bool = False
+    is_new: bool = False
 
 
 def judge_dialog(
@@ -87,15 +89,15 @@ def judge_dialog(
         user_utterances: in their order. What was found for one is remembered by its hash, so a turn judges the new one.
         guards: further checks of an utterance beside ours; the surest hit counts.
     """
-    had_crisis = False
-    for k, text in enumerate(reversed(user_utterances)):
-        crisis = _surest(text, guards, enough=0.0 if k == 0 else LOCK_SCORE)
-        if crisis and (k == 0 or crisis.score >= LOCK_SCORE):
-            return DialogJudgement(crisis, had_crisis=True)
+    had_crisis, newest = False, len(user_utterances) - 1
+    for k, text in reversed(list(enumerate(user_utterances))):
+        crisis = _surest(text, guards, enough=0.0 if k == newest else LOCK_SCORE)
+        if crisis and (k == newest or crisis.score >= LOCK_SCORE):
+            return DialogJudgement(crisis, had_crisis=True, is_new=k == newest)
         had_crisis |= crisis is not None
-    for first, second in itertools.pairwise(user_utterances):
+    for k, (first, second) in enumerate(itertools.pairwise(user_utterances), start=1):
         if crisis := _check_known_phrases(f"{first[-_WINDOW_CHARS:]} {second[:_WINDOW_CHARS]}"):
-            return DialogJudgement(crisis, had_crisis=True)
+            return DialogJudgement(crisis, had_crisis=True, is_new=k == newest)
     return DialogJudgement(None, had_crisis)
 
 

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from pege import __version__
 from pege.agent import GuardedAgent
-from pege.dialog import Emotion
+from pege.agent.settings import Settings
+from pege.dialog import Context
 from pege.errors import InputError
 from pege.io import why_invalid
 from pege.server.config import ServerConfig
@@ -50,9 +51,7 @@ class RefusedError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": None, "code": None}}
 
 
-def make_service(
-    agent: GuardedAgent, config: ServerConfig, *, emotions: Callable[[list[str]], list[Emotion]] | None = None
-) -> Service:
+def make_service(agent: GuardedAgent, config: ServerConfig) -> Service:
     """Make the service that the API and the web chat share; see `Service`."""
     return Service(
         agent,
@@ -61,7 +60,6 @@ def make_service(
         timeout_s=config.timeout_s,
         max_tokens=config.max_tokens,
         max_per_key=config.max_per_key,
-        emotions=emotions,
     )
 
 
@@ -115,8 +113,9 @@ def make_app(service: Service, config: ServerConfig, *, store: Store | None = No
         return JSONResponse({"ready": service.source.is_alive}, 200 if service.source.is_alive else 503)
 
     @app.get("/metrics")
-    async def show_metrics() -> Response:
-        """Give the counts in Prometheus' text format."""
+    async def show_metrics(request: Request) -> Response:
+        """Give the counts in Prometheus' text format; where there are keys, to who has one."""
+        admit(request)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
@@ -135,13 +134,9 @@ def make_app(service: Service, config: ServerConfig, *, store: Store | None = No
     async def chat(request: Request) -> JSONResponse | StreamingResponse:
         """Give the response to the messages, whole or as server-sent events."""
         key = admit(request)
-        wanted = await _read(request, config)
-        try:
-            context = context_of(wanted.messages)
-        except InputError as e:
-            raise RefusedError(400, str(e)) from e
+        wanted, context, settings = await _read(request, config)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.agent.name}
-        events = _worded(service.stream(context, wanted.settings, key=key))
+        events = _worded(service.stream(context, settings, key=key))
         try:
             if wanted.stream:  # what is refused has its status; then the stream begins
                 first = await _or_gone(request, anext(events))
@@ -191,14 +186,16 @@ class EventStream(StreamingResponse):
                 await self._on_end()
 
 
-async def _read(request: Request, config: ServerConfig) -> ChatRequest:
+async def _read(request: Request, config: ServerConfig) -> tuple[ChatRequest, Context, Settings]:
     try:
         wanted = ChatRequest.model_validate_json(await request.body())
+        if len(wanted.messages) > config.max_messages:
+            raise RefusedError(400, f"more than {config.max_messages} messages")
+        return wanted, context_of(wanted.messages), wanted.settings
     except ValidationError as e:
         raise RefusedError(400, why_invalid(e)) from e
-    if len(wanted.messages) > config.max_messages:
-        raise RefusedError(400, f"more than {config.max_messages} messages")
-    return wanted
+    except InputError as e:
+        raise RefusedError(400, str(e)) from e
 
 
 async def _or_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from pege.agent import Agent
@@ -148,7 +148,8 @@ class Batcher:
 
     def __init__(self, agent: Agent, *, max_batch: int, max_queue: int) -> None:
         self.max_batch = max_batch
-        self._waiting: queue.Queue[Ask] = queue.Queue(max_queue)
+        self._max_queue, self._waiting = max_queue, deque[Ask]()
+        self._changed = threading.Condition()  # of what waits
         self._closed = threading.Event()
         self.batch = _batch_of(agent)
         self._thread = threading.Thread(target=self._work, name="pege-batcher", daemon=True)
@@ -157,7 +158,7 @@ class Batcher:
     @property
     def n_waiting(self) -> int:
         """Requests that wait."""
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     @property
     def is_alive(self) -> bool:
@@ -169,13 +170,18 @@ class Batcher:
         if not self.is_alive:
             raise QueueFullError
         asked = _Asked(context, settings)
-        async with contextlib.aclosing(asked.pieces()) as pieces:
-            try:
-                self._waiting.put_nowait(asked.ask)
-            except queue.Full as e:
-                raise QueueFullError from e
-            async for piece in pieces:
-                yield piece
+        with self._changed:
+            if len(self._waiting) >= self._max_queue:
+                raise QueueFullError
+            self._waiting.append(asked.ask)
+            self._changed.notify()
+        try:
+            async with contextlib.aclosing(asked.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:  # who left before its turn leaves its place too
+            with self._changed, contextlib.suppress(ValueError):
+                self._waiting.remove(asked.ask)
 
     def close(self, timeout_s: float) -> None:
         """Take no more requests, answer those there are, end the thread."""
@@ -184,7 +190,7 @@ class Batcher:
 
     def _work(self) -> None:
         batch = self.batch
-        while not (self._closed.is_set() and self._waiting.empty() and not batch.n_rows):
+        while not (self._closed.is_set() and not self._waiting and not batch.n_rows):
             asks = self._next(batch.n_rows)
             try:
                 if asks:
@@ -198,15 +204,23 @@ class Batcher:
 
     def _next(self, n_rows: int) -> list[Ask]:
         """Requests to take in now; where no row is generated, wait for one, and a little for company."""
-        asks: list[Ask] = []
-        if not n_rows:
-            with contextlib.suppress(queue.Empty):
-                asks.append(self._waiting.get(timeout=0.1))
-                time.sleep(_GATHER_S)
-        with contextlib.suppress(queue.Empty):
-            while n_rows + len(asks) < self.max_batch:
-                asks.append(self._waiting.get_nowait())
+        with self._changed:
+            is_first = not n_rows and self._changed.wait_for(lambda: bool(self._waiting), timeout=0.1)
+        if is_first:
+            time.sleep(_GATHER_S)
+        with self._changed:
+            n = min(len(self._waiting), self.max_batch - n_rows)
+            asks = [self._waiting.popleft() for _ in range(n)]
         return [ask for ask in asks if not ask.is_left_off()]
+
+
+def make_source(agent: Agent, *, max_batch: int, max_queue: int) -> Source:
+    """Make what generates for an agent: `Proxy` of an endpoint, else `Batcher`."""
+    from pege.agent.endpoint import EndpointAgent
+
+    if isinstance(agent, EndpointAgent):
+        return Proxy(agent.answer, max_parallel=max_batch, max_queue=max_queue)
+    return Batcher(agent, max_batch=max_batch, max_queue=max_queue)
 
 
 def _batch_of(agent: Agent) -> Batch:
@@ -223,15 +237,26 @@ class Proxy:
     """An endpoint as a source: it batches by itself, here requests are only counted.
 
     Args:
-        answer: answers one request, see `pege.agent.endpoint.EndpointAgent.answer`.
+        answer: answers one request, see `pege.agent.endpoint.EndpointAgent.answer`. What it raises ends the request.
         max_parallel: requests at once.
         max_queue: requests that wait.
+        is_up: whether the endpoint answers; None for one that is not asked.
     """
 
-    def __init__(self, answer: Callable[[Ask], Any], *, max_parallel: int, max_queue: int) -> None:
-        self._answer, self._max_queue = answer, max_queue
+    _ASK_AGAIN_S = 5.0  # so long a found state of the endpoint is taken for its state
+
+    def __init__(
+        self,
+        answer: Callable[[Ask], Coroutine[Any, Any, None]],
+        *,
+        max_parallel: int,
+        max_queue: int,
+        is_up: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        self._answer, self._max_queue, self._is_up = answer, max_queue, is_up
         self._room = asyncio.Semaphore(max_parallel)
         self._n_waiting, self._is_closed = 0, False
+        self._asking, self._was_up, self._known_until = asyncio.Lock(), True, 0.0
 
     @property
     def n_waiting(self) -> int:
@@ -240,8 +265,17 @@ class Proxy:
 
     @property
     def is_alive(self) -> bool:
-        """Whether requests are answered; the endpoint itself is not asked."""
+        """Whether requests are taken; the endpoint itself is not asked, see `ready`."""
         return not self._is_closed
+
+    async def ready(self) -> bool:
+        """Whether requests are answered: the endpoint is asked, at most once in five seconds."""
+        if self._is_up is not None:
+            async with self._asking:
+                if time.monotonic() >= self._known_until:
+                    self._was_up = await self._is_up()
+                    self._known_until = time.monotonic() + self._ASK_AGAIN_S
+        return self._was_up and self.is_alive
 
     async def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
         """Give the pieces of a response and its end; see `Source`."""
@@ -253,7 +287,7 @@ class Proxy:
         finally:
             self._n_waiting -= 1
         asked = _Asked(context, settings)
-        work = asyncio.create_task(self._answer(asked.ask))
+        work = asyncio.create_task(self._work(asked.ask))
         try:
             async with contextlib.aclosing(asked.pieces()) as pieces:
                 async for piece in pieces:
@@ -261,6 +295,16 @@ class Proxy:
         finally:
             work.cancel()
             self._room.release()
+
+    async def _work(self, ask: Ask) -> None:
+        """Answer a request, and end it whatever happens: who asked would wait for ever."""
+        error: Exception = ValueError("an answer without an end")
+        try:
+            await self._answer(ask)
+        except Exception as e:
+            log.error("a request failed (%s)", type(e).__name__)
+            error = e
+        ask.give(End("error", error=error))  # not read where there was an end
 
     def close(self, timeout_s: float) -> None:
         """Take no more requests; uvicorn waits for those there are."""

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-import subprocess
-import threading
-from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from pege.agent.path import SafetyConfig
 from pege.errors import InputError
 from pege.web import LOCALHOST, is_loopback
 
-log = logging.getLogger(__name__)
-_ALERT_S, _COMMAND_S = 10.0, 60.0
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ServerConfig(BaseModel):
-    """What `pege serve` can be told.
+class ServerConfig(SafetyConfig):
+    """What `pege serve` can be told, beside the safety path.
 
     Attributes:
         host: address to bind; without keys only a loopback address.
@@ -33,16 +28,11 @@ class ServerConfig(BaseModel):
         max_messages: of a request.
         max_tokens: of a response, whatever a request wants.
         key_hashes: sha256 of each API key, 64 hex digits.
-        alert_url: an https address that is sent kind and time of each hit, as JSON, and no text.
-        guards: guard models beside our check (Qwen3Guard, Llama Guard): http://HOST:PORT/v1#MODEL, a folder, a name.
         json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
-        alert_command: a program and its arguments, run at each hit of the crisis check with the kind behind them; it is
-            given no text of the person's.
         max_per_key: requests of one key at once, so that none fills the queue; not counted without keys.
         requests_per_minute: of each key, or of each address where there are no keys; API and web chat together.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     host: str = LOCALHOST
     port: int = Field(default=8000, ge=0, le=65_535)
     max_batch: int = Field(default=32, ge=1, le=256)
@@ -52,9 +42,6 @@ class ServerConfig(BaseModel):
     max_messages: int = Field(default=200, ge=1, le=10_000)
     max_tokens: int = Field(default=512, ge=1, le=100_000)
     key_hashes: tuple[_Hash, ...] = ()
-    alert_command: tuple[str, ...] = ()
-    alert_url: Annotated[str, Field(pattern=r"^https://[^\s/]+\S*$")] | None = None
-    guards: tuple[str, ...] = ()
     json_logs: bool = True
     max_per_key: int = Field(default=32, ge=1)
     requests_per_minute: int = Field(default=600, ge=1)
@@ -70,13 +57,6 @@ class ServerConfig(BaseModel):
                 "without keys the server binds to loopback only", where=f"--host {self.host}", fix="give --key_hashes"
             )
 
-    def alert(self, kind: str) -> None:
-        """Run the alert command and send the alert, without waiting for their end; what fails is only logged."""
-        if self.alert_command:
-            threading.Thread(target=_run, args=([*self.alert_command, kind],), daemon=True).start()
-        if self.alert_url:
-            threading.Thread(target=_send, args=(self.alert_url, kind), daemon=True).start()
-
     def key_of(self, authorization: str) -> str | None:
         """Give the hash of the key in an Authorization header where it is one of ours, else None."""
         scheme, _, key = authorization.partition(" ")
@@ -84,19 +64,3 @@ class ServerConfig(BaseModel):
         is_ours = [hmac.compare_digest(given, known) for known in self.key_hashes]  # all are compared: no timing
         return given if scheme.lower() == "bearer" and any(is_ours) else None
 
-
-def _run(call: list[str]) -> None:
-    try:
-        subprocess.run(call, timeout=_COMMAND_S, stdin=subprocess.DEVNULL, check=True)  # noqa: S603  # the owner names it
-    except (OSError, subprocess.SubprocessError) as e:
-        log.error("the alert command failed (%s)", type(e).__name__)
-
-
-def _send(url: str, kind: str) -> None:
-    import httpx
-
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    try:
-        httpx.post(url, json={"kind": kind, "time": when}, timeout=_ALERT_S).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as e:
-        log.error("the alert could not be sent (%s)", type(e).__name__)

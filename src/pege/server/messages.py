@@ -11,25 +11,30 @@ from pege.dialog import MAX_UTTERANCE_CHARS, Context, Emotion, Role, Utterance
 from pege.errors import InputError
 
 
-class TextPart(BaseModel):
-    """A part of a message; only text is understood."""
+class Part(BaseModel):
+    """A part of a message; what is not text (a picture, a sound) is not read."""
 
     model_config = ConfigDict(extra="ignore")
-    type: Literal["text"]
-    text: str = Field(max_length=MAX_UTTERANCE_CHARS)
+    type: str = Field(max_length=50)
+    text: str = Field(default="", max_length=MAX_UTTERANCE_CHARS)
 
 
 class Message(BaseModel):
-    """A message of the OpenAI API. What is neither the user's nor the assistant's is not read by the model."""
+    """A message of the OpenAI API. Only what the user and the assistant say is read, no tool's and no system message.
+
+    An assistant's message that calls a tool has no content.
+    """
 
     model_config = ConfigDict(extra="ignore")
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] = Field(max_length=MAX_UTTERANCE_CHARS)
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Annotated[str | list[Part], Field(max_length=MAX_UTTERANCE_CHARS)] | None = None
 
     @property
     def text(self) -> str:
         """The content as one text."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "\n".join(part.text for part in self.content if part.type in ("text", "input_text"))
 
 
 class StreamOptions(BaseModel):

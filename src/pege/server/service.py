@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pege.agent import GuardedAgent
 from pege.agent.ask import End
 from pege.agent.guarded import Look
 from pege.agent.settings import Settings
 from pege.agent.turn import Turn
-from pege.dialog import Context, Emotion
-from pege.server.batching import Batcher, ModelFailedError, Proxy, QueueFullError, Source
+from pege.dialog import Context
+from pege.server.batching import ModelFailedError, QueueFullError, make_source
 from pege.server.messages import guidance_of, vad_of
 from pege.server.metrics import Metrics
 
 __all__ = ["Done", "Event", "ModelFailedError", "Piece", "QueueFullError", "Service", "Settings"]
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_N_FILTERS = 4  # a sentence takes it a millisecond
 _OUTCOMES = {QueueFullError: "queue-full", TimeoutError: "timeout", ModelFailedError: "failed"}
 
 
@@ -64,6 +66,34 @@ class Done:
 Event = Piece | Done
 
 
+class _Hands:
+    """Threads for the checks of texts, with a bound on what waits for them."""
+
+    def __init__(self, name: str, n_threads: int, n_waiting: int) -> None:
+        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+        self._n, self._most = 0, n_threads + n_waiting
+
+    async def run(self, deadline: float, work: Callable[..., _T], *given: Any) -> _T:
+        """Do work in a thread; what nobody waits for any more is not begun.
+
+        Raises:
+            QueueFullError: too much waits.
+            TimeoutError: it was not done at the deadline, in seconds of ``time.monotonic``.
+        """
+        if self._n >= self._most:
+            raise QueueFullError
+        self._n += 1
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+        finally:
+            self._n -= 1
+
+    def close(self) -> None:
+        """Take no more work."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Service:
     """Responses of one guarded agent, streamed. Make it in the event loop's thread, close it at the end.
 
@@ -74,7 +104,6 @@ class Service:
         timeout_s: of a request, waiting included.
         max_tokens: of a response, whatever a request wants.
         max_per_key: responses of one key at once.
-        emotions: texts to their emotions; the first utterance's goes to the agent. None leaves it out.
     """
 
     def __init__(
@@ -86,18 +115,15 @@ class Service:
         timeout_s: float = 120.0,
         max_tokens: int = 512,
         max_per_key: int = 32,
-        emotions: Callable[[list[str]], list[Emotion]] | None = None,
     ) -> None:
-        from pege.agent.endpoint import EndpointAgent
-
-        self.agent, self.timeout_s, self.max_tokens, self._emotions = agent, timeout_s, max_tokens, emotions
+        self.agent, self.timeout_s, self.max_tokens = agent, timeout_s, max_tokens
         self._max_per_key, self._n_open = max_per_key, Counter[str]()
-        inner = agent.agent
-        self.source: Source
-        if isinstance(inner, EndpointAgent):
-            self.source = Proxy(inner.answer, max_parallel=max_batch, max_queue=max_queue)
-        else:
-            self.source = Batcher(inner, max_batch=max_batch, max_queue=max_queue)
+        self.source = self._support = make_source(agent.agent, max_batch=max_batch, max_queue=max_queue)
+        if agent.support not in (None, agent.agent):
+            self._support = make_source(agent.support, max_batch=max_batch, max_queue=max_queue)
+        # a guard may take its time, but nobody's response waits for another's check
+        self._checks = _Hands("pege-check", max_batch, max_queue)
+        self._filter = _Hands("pege-filter", _N_FILTERS, max_batch + max_queue)
         self.metrics = Metrics(lambda: self.source.n_waiting)
 
     async def stream(
@@ -128,32 +154,39 @@ class Service:
         except (QueueFullError, TimeoutError, ModelFailedError) as e:
             outcome = _OUTCOMES[type(e)]
             raise
+        except Exception as e:  # a fault of ours: whoever asked is told, in the words of the API
+            log.error("a request failed (%s)", type(e).__name__, exc_info=e)
+            outcome = "failed"
+            raise ModelFailedError(type(e).__name__) from e
         finally:
             self._n_open[key] -= 1
+            if not self._n_open[key]:
+                del self._n_open[key]
             self._count(outcome, done, first_s, time.monotonic() - start)
 
     async def _respond(self, context: Context, wanted: Settings, deadline: float) -> AsyncGenerator[Event]:
-        context, look = await asyncio.to_thread(self._prepare, context)
+        look = await self._checks.run(deadline, self.agent.look, context)
         if look.fixed is not None:
             yield Piece(look.fixed)
-            yield await self._done(context, look, None, End())
+            yield await self._done(look, None, End(), deadline)
             return
-        own = getattr(self.agent.agent, "generation", {})
+        own = getattr(self.agent.speaker(look), "generation", {})
         limit = min(wanted.max_tokens or own.get("max_new_tokens") or own.get("max_tokens") or 80, self.max_tokens)
         wanted = wanted.model_copy(update={"max_tokens": limit})
+        source = self._support if look.context.is_supportive else self.source
         turn, end, is_again = look.turn(stops=wanted.stop), End(), False
         while turn.is_open:
             try:
-                async with aclosing(self.source.stream(look.context, wanted)) as pieces:
+                async with aclosing(source.stream(look.context, wanted)) as pieces:
                     while turn.wants_more:
                         async with asyncio.timeout(deadline - time.monotonic()):
                             piece = await anext(pieces)
                         if isinstance(piece, End):
                             end = piece
                             break
-                        if shown := turn.feed(piece):
+                        if turn.take(piece) and (shown := await self._filter.run(deadline, turn.let_out)):
                             yield Piece(shown)
-                shown = turn.end()
+                shown = await self._filter.run(deadline, turn.end)
             except (QueueFullError, ModelFailedError):
                 if not is_again:
                     raise
@@ -161,11 +194,14 @@ class Service:
             if shown:
                 yield Piece(shown)
             wanted, is_again = wanted.again(), True
-        yield await self._done(context, look, turn, end)
+        yield await self._done(look, turn, end, deadline)
 
     def close(self) -> None:
         """Take no more requests, and answer those there are."""
-        self.source.close(self.timeout_s)
+        for source in {id(s): s for s in (self.source, self._support)}.values():
+            source.close(self.timeout_s)
+        self._checks.close()
+        self._filter.close()
 
     def _count(self, outcome: str, done: Done | None, first_s: float | None, seconds: float) -> None:
         """Note a response in metrics and log: no text, and not that it answered a crisis, which is of a person."""
@@ -182,41 +218,28 @@ class Service:
             fields |= {"n_prompt": done.n_prompt, "n_new": done.n_new}
         log.info("response", extra={"fields": fields})
 
-    def _prepare(self, context: Context) -> tuple[Context, Look]:
-        """Check a context before any model reads it; then add the emotion of u1, unless the text is fixed."""
-        look = self.agent.look(context)
-        if self._emotions is None or context.emotion is not None or look.fixed is not None:
-            return context, look
-        try:
-            emotion = self._emotions([context.utterances[0].content])[0]
-        except Exception as e:  # the response is worth more than the emotion
-            log.error("the emotion of an utterance failed (%s)", type(e).__name__)
-            return context, look
-        context = context.model_copy(update={"emotion": emotion})
-        return context, look if look.context.is_supportive else dataclasses.replace(look, context=context)
-
-    async def _done(self, context: Context, look: Look, turn: Turn | None, end: End) -> Done:
+    async def _done(self, look: Look, turn: Turn | None, end: End, deadline: float) -> Done:
         text = turn.text if turn else look.fixed or ""
         reason = turn.reason if turn else None
-        extras = await asyncio.to_thread(_extras, context, look, text, reason)
+        texts = [*(u.content for u in look.context.utterances), text]
+        try:
+            vad = await self._filter.run(deadline, vad_of, texts)
+        except Exception as e:  # must not keep a fixed text from the person
+            log.error("the VAD of a dialog failed (%s)", type(e).__name__)
+            vad = [None] * len(texts)
+        extras = _extras(look, reason, vad)
         finish: Literal["stop", "length"] = "length" if end.finish == "length" and reason is None else "stop"
         is_fixed = turn is None or turn.is_fixed
         return Done(text, is_fixed, look.kind, reason, finish, end.n_prompt, end.n_new, extras)
 
 
-def _extras(context: Context, look: Look, response: str, reason: str | None) -> dict[str, Any]:
-    texts = [u.content for u in context.utterances]
-    try:
-        vad = vad_of([*texts, response])
-    except Exception as e:  # must not keep a fixed text from the person
-        log.error("the VAD of a dialog failed (%s)", type(e).__name__)
-        vad = [None] * (len(texts) + 1)
+def _extras(look: Look, reason: str | None, vad: list[dict[str, float] | None]) -> dict[str, Any]:
+    """The ``pege`` field of a response."""
+    is_off = look.fixed is not None or look.context.is_supportive
     return {
         "vad": vad,
-        "emotion": context.emotion.model_dump() if context.emotion else None,
-        "guidance": guidance_of(
-            len(texts), context.emotion, is_off=look.fixed is not None or look.context.is_supportive
-        ),
+        "emotion": look.emotion.model_dump() if look.emotion else None,
+        "guidance": guidance_of(len(look.context.utterances), look.emotion, is_off=is_off),
         "crisis": look.kind,
         "refused": reason,
     }
