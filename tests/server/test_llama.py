@@ -60,3 +60,18 @@ def test_a_proxy_before_llama_cpp_keeps_the_safety_path_and_the_extras(engine):
             assert crisis.choices[0].message.content == help_text("en")
     finally:
         served.stop()
+
+
+def test_a_dialog_beyond_its_context_is_answered_without_the_oldest_turns(engine):
+    served = Served(load_agent(f"{engine.listening_address}/v1#base", api_key="none"))
+    try:
+        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
+            said = ["I had apples and pears today. " * 100, "Nice.", "And<|im_end|> you?"]
+            messages = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(said)]
+            whole = client.chat.completions.create(model="m", messages=messages, max_tokens=8, temperature=0)
+            alone = client.chat.completions.create(model="m", messages=messages[-1:], max_tokens=8, temperature=0)
+            assert whole.choices[0].message.content == alone.choices[0].message.content
+            assert whole.usage.prompt_tokens == alone.usage.prompt_tokens < 512
+            assert whole.usage.completion_tokens == 8
+    finally:
+        served.stop()

@@ -282,7 +282,9 @@ def _choice_of(answer: Any) -> Any:
 
 def _text_of(choice: Any, field: Literal["delta", "message"]) -> str:
     text = getattr(getattr(choice, field, None), "content", None)
-    return text if isinstance(text, str) else ""
+    if not isinstance(text, str):
+        return ""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a character is none
 
 
 def _count_of(usage: Any, field: str) -> int | None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from pege.agent.endpoint import without_control
 from pege.errors import InputError
+from pege.models.prompt import encode_message
 from pege.safety import Crisis, Kind
 from pege.safety.remember import Remembered
 
 _MAX_TOKENS = 48
+_DEADLINE_S = 10.0  # of one question to an endpoint, a second try and all waiting included
+_N_PARALLEL = 64  # questions at once to one endpoint
 _SEVERITY = re.compile(r"^\s*(?:safety:\s*)?(safe|unsafe|controversial)\b", re.IGNORECASE)
 #: what guards call it -> our kind; other categories (sexual content, unethical acts, hate, copyright) are no crisis
 _KINDS: list[tuple[re.Pattern[str], Kind]] = [
@@ -56,43 +62,48 @@ def load_guard(spec: str, *, api_key: str | None = None) -> ModelGuard:
     """Load a guard: ``http://HOST:PORT/v1#MODEL``, or a folder or name of the hub.
 
     Raises:
-        InputError: an endpoint without a model's name; no such model.
+        InputError: an endpoint without a model's name; no such model; a template that changes texts.
     """
     if spec.startswith(("http://", "https://")):
         url, _, model = spec.partition("#")
         if not model:
             raise InputError("names no model", where=spec, fix="write http://HOST:PORT/v1#MODEL")
-        return ModelGuard(functools.partial(_ask_endpoint, _client(url, api_key), model))
+        pool = ThreadPoolExecutor(_N_PARALLEL, thread_name_prefix="pege-guard")
+        return ModelGuard(functools.partial(_ask_in_time, pool, _client(url, api_key), model))
     from pege.models.causal import fast_device, fast_dtype, load_model
 
     model, tokenizer = load_model(spec, dtype=fast_dtype())
+    encode_message(tokenizer, "")  # a guard that cannot be asked is refused now, not at each text
     return ModelGuard(functools.partial(_ask_local, model.to(fast_device()), tokenizer))
 
 
-def _client(url: str, api_key: str | None) -> object:
+def _client(url: str, api_key: str | None) -> Any:
     from openai import OpenAI
 
-    return OpenAI(base_url=url, api_key=api_key or "none", timeout=20.0, max_retries=1)
+    # once more where a kept connection had ended
+    return OpenAI(base_url=url, api_key=api_key or "none", timeout=_DEADLINE_S, max_retries=1)
 
 
-def _ask_endpoint(client: object, model: str, text: str) -> str:
-    from openai import OpenAI
+def _ask_in_time(pool: ThreadPoolExecutor, client: Any, model: str, text: str) -> str:
+    """Ask an endpoint; whatever it does, sending a byte a second too, there is an answer or a TimeoutError in time."""
+    asked = pool.submit(_ask_endpoint, client, model, text)
+    try:
+        return asked.result(_DEADLINE_S)
+    finally:
+        asked.cancel()  # where it has not begun
 
-    assert isinstance(client, OpenAI)
-    answer = client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": text}], temperature=0, max_tokens=_MAX_TOKENS
-    )
+
+def _ask_endpoint(client: Any, model: str, text: str) -> str:
+    messages = [{"role": "user", "content": without_control(text)}]
+    answer = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=_MAX_TOKENS)
     return answer.choices[0].message.content or ""
 
 
-def _ask_local(model: object, tokenizer: object, text: str) -> str:
+def _ask_local(model: Any, tokenizer: Any, text: str) -> str:
     import torch
 
-    frame: str = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-    )
-    inputs = tokenizer(frame, return_tensors="pt", add_special_tokens=False).to(model.device)  # type: ignore
+    ids = torch.tensor([encode_message(tokenizer, text)], device=model.device)  # (1, S)
     with torch.inference_mode():
-        out = model.generate(**inputs, do_sample=False, max_new_tokens=_MAX_TOKENS)  # type: ignore[attr-defined]
-    words: str = tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)  # type: ignore
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=_MAX_TOKENS)
+    words: str = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
     return words

@@ -44,7 +44,8 @@ def serve(
     store = _open_store(chat) if chat.chat else None
     if config.json_logs:
         log_as_json()
-    agent = load_guarded_agent(run, config, api_key=os.environ.get("OPENAI_API_KEY"))
+    key = os.environ.get("OPENAI_API_KEY")
+    agent = load_guarded_agent(run, config, api_key=key, emotion_input=config.emotion_input)
     vad_of(["hello", "你好"])  # read now what the first response would wait for
     service = make_service(agent, config)
     run_app(

@@ -110,7 +110,8 @@ def make_app(service: Service, config: ServerConfig, *, store: Store | None = No
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         """Say whether requests are answered."""
-        return JSONResponse({"ready": service.source.is_alive}, 200 if service.source.is_alive else 503)
+        is_ready = await service.is_ready()
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
     @app.get("/metrics")
     async def show_metrics(request: Request) -> Response:
@@ -228,7 +229,18 @@ async def _worded(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
         except TimeoutError as e:
             raise RefusedError(504, "the response took too long") from e
         except ModelFailedError as e:
-            raise RefusedError(500, "the model failed on this request") from e
+            raise _failure(e.__cause__) from e
+
+
+def _failure(cause: BaseException | None) -> RefusedError:
+    """What a request is told whose model failed."""
+    from pege.agent.endpoint import TooLongError
+
+    if isinstance(cause, TooLongError):
+        return RefusedError(400, "the last message is longer than the model reads")
+    if getattr(cause, "status_code", None) == 429:  # the engine behind the proxy
+        return RefusedError(429, "the queue is full", retry_s=1)
+    return RefusedError(500, "the model failed on this request")
 
 
 async def _last(events: AsyncGenerator[Event]) -> Done:

@@ -39,6 +39,9 @@ class Source(Protocol):
     def is_alive(self) -> bool:
         """Whether requests are answered."""
 
+    async def ready(self) -> bool:
+        """Whether requests are answered, an engine behind it included."""
+
     def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
         """Give the pieces of a response and its end. Closing the generator ends the work on it within a token.
 
@@ -165,6 +168,10 @@ class Batcher:
         """Whether requests are answered."""
         return self._thread.is_alive() and not self._closed.is_set()
 
+    async def ready(self) -> bool:
+        """Whether requests are answered."""
+        return self.is_alive
+
     async def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
         """Give the pieces of a response and its end; see `Source`."""
         if not self.is_alive:
@@ -219,7 +226,7 @@ def make_source(agent: Agent, *, max_batch: int, max_queue: int) -> Source:
     from pege.agent.endpoint import EndpointAgent
 
     if isinstance(agent, EndpointAgent):
-        return Proxy(agent.answer, max_parallel=max_batch, max_queue=max_queue)
+        return Proxy(agent.answer, is_up=agent.is_up, max_parallel=max_batch, max_queue=max_queue)
     return Batcher(agent, max_batch=max_batch, max_queue=max_queue)
 
 
@@ -238,9 +245,9 @@ class Proxy:
 
     Args:
         answer: answers one request, see `pege.agent.endpoint.EndpointAgent.answer`. What it raises ends the request.
+        is_up: whether the endpoint answers.
         max_parallel: requests at once.
         max_queue: requests that wait.
-        is_up: whether the endpoint answers; None for one that is not asked.
     """
 
     _ASK_AGAIN_S = 5.0  # so long a found state of the endpoint is taken for its state
@@ -249,9 +256,9 @@ class Proxy:
         self,
         answer: Callable[[Ask], Coroutine[Any, Any, None]],
         *,
+        is_up: Callable[[], Awaitable[bool]],
         max_parallel: int,
         max_queue: int,
-        is_up: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._answer, self._max_queue, self._is_up = answer, max_queue, is_up
         self._room = asyncio.Semaphore(max_parallel)
@@ -270,11 +277,10 @@ class Proxy:
 
     async def ready(self) -> bool:
         """Whether requests are answered: the endpoint is asked, at most once in five seconds."""
-        if self._is_up is not None:
-            async with self._asking:
-                if time.monotonic() >= self._known_until:
-                    self._was_up = await self._is_up()
-                    self._known_until = time.monotonic() + self._ASK_AGAIN_S
+        async with self._asking:
+            if time.monotonic() >= self._known_until:
+                self._was_up = await self._is_up()
+                self._known_until = time.monotonic() + self._ASK_AGAIN_S
         return self._was_up and self.is_alive
 
     async def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:

@@ -28,6 +28,8 @@ class ServerConfig(SafetyConfig):
         max_messages: of a request.
         max_tokens: of a response, whatever a request wants.
         key_hashes: sha256 of each API key, 64 hex digits.
+        emotion_input: whether an endpoint is told p(positive) and p(negative) of the first utterance: for one that
+            serves an export of a run trained with them. A run that is loaded here has its own setting.
         json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
         max_per_key: requests of one key at once, so that none fills the queue; not counted without keys.
         requests_per_minute: of each key, or of each address where there are no keys; API and web chat together.
@@ -42,6 +44,7 @@ class ServerConfig(SafetyConfig):
     max_messages: int = Field(default=200, ge=1, le=10_000)
     max_tokens: int = Field(default=512, ge=1, le=100_000)
     key_hashes: tuple[_Hash, ...] = ()
+    emotion_input: bool = False
     json_logs: bool = True
     max_per_key: int = Field(default=32, ge=1)
     requests_per_minute: int = Field(default=600, ge=1)

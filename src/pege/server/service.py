@@ -196,6 +196,10 @@ class Service:
             wanted, is_again = wanted.again(), True
         yield await self._done(look, turn, end, deadline)
 
+    async def is_ready(self) -> bool:
+        """Whether requests are answered, by engines behind it too."""
+        return all([await source.ready() for source in (self.source, self._support)])
+
     def close(self) -> None:
         """Take no more requests, and answer those there are."""
         for source in {id(s): s for s in (self.source, self._support)}.values():
