@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,20 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def silent_server(*, for_s):
+    """What takes connections and says nothing, and is gone after a while; gives its URL as that of a PostgreSQL."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)  # the kernel takes them
+        end = threading.Timer(for_s, lambda: listener.shutdown(socket.SHUT_RDWR))
+        end.start()
+        try:
+            yield f"postgresql://pege@127.0.0.1:{listener.getsockname()[1]}/pege"
+        finally:
+            end.cancel()
 
 
 def why_no_postgres():

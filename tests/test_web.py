@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -13,6 +14,7 @@ from pege.errors import InputError
 from pege.web import (
     HEADERS,
     RateLimit,
+    client_address,
     is_loopback,
     is_same_origin,
     need_web,
@@ -20,6 +22,7 @@ from pege.web import (
     referring_path,
     run_app,
     secure_app,
+    trust_proxies,
 )
 
 BASE = "https://study.example"
@@ -72,6 +75,52 @@ def test_the_way_back_is_a_path_of_ours(referer, path):
 def test_a_key_has_its_own_limit():
     limit = RateLimit(2)
     assert [limit.allows("a"), limit.allows("a"), limit.allows("a"), limit.allows("b")] == [True, True, False, True]
+
+
+def test_a_limit_is_looked_at_without_counting():
+    limit = RateLimit(1)
+    assert [limit.is_open("a"), limit.is_open("a"), limit.allows("a"), limit.is_open("a")] == [True, True, True, False]
+    assert limit.is_open("b")
+
+
+async def show(request):
+    return PlainTextResponse(f"{client_address(request)} {request.url.scheme}")
+
+
+def seen(proxies, peer, forwarded, scheme="https"):
+    """What an app makes of a request that a peer sends, behind the proxies that it trusts."""
+    config = uvicorn.Config(Starlette(routes=[Route("/", show)]), **trust_proxies(proxies))
+    config.load()
+    headers = {"x-forwarded-for": forwarded, "x-forwarded-proto": scheme}
+    return TestClient(config.loaded_app, client=(peer, 1)).get("/", headers=headers).text
+
+
+def test_only_a_proxy_that_is_named_says_where_a_request_comes_from():
+    assert seen(["10.0.0.0/8"], "10.0.0.2", "203.0.113.5") == "203.0.113.5 https"
+    assert seen(["10.0.0.0/8"], "198.51.100.7", "203.0.113.5") == "198.51.100.7 http"  # forged
+    assert seen([], "127.0.0.1", "203.0.113.5") == "127.0.0.1 http"
+    assert (
+        seen(["10.0.0.2"], "10.0.0.2", "1.2.3.4, 203.0.113.5") == "203.0.113.5 https"
+    )  # the first one is the client's
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.example", "", "10.0.0.5/8"])
+def test_a_proxy_is_an_address_or_a_network(proxy):
+    with pytest.raises(InputError, match="no address and no network"):
+        trust_proxies(["127.0.0.1", proxy])
+
+
+@pytest.mark.parametrize(("given", "trusted"), [({}, "127.0.0.1"), ({"proxies": ["10.0.0.2"]}, "10.0.0.2")])
+def test_a_server_trusts_the_proxies_it_was_told_and_no_variable(given, trusted, monkeypatch):
+    import signal
+
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ran = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: ran.append(self.config))
+    run_app(show, port=0, **given)
+    assert trusted in ran[0].forwarded_allow_ips
+    assert "*" not in ran[0].forwarded_allow_ips
 
 
 def test_pages_escape_what_is_put_in(tmp_path):

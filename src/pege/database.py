@@ -6,6 +6,8 @@ Nothing here knows of dialogs or ratings. SQLAlchemy is imported: only stores im
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,19 @@ from pege.errors import InputError
 from pege.io import make_folder
 
 BUSY_TIMEOUT_S = 30
+SCRUB_S = 1  # until whoever reads the write-ahead log has ended; else it is emptied the next time
+# PostgreSQL that is gone or silent holds nobody for longer. A URL that names one of these has its own:
+# postgresql://USER@HOST/NAME?connect_timeout=20
+ANSWER_S = 12.0  # by our own clock: a server that has stopped keeps the connection open
+_POSTGRES: dict[str, Any] = {
+    "connect_timeout": 5,
+    "options": "-c statement_timeout=10s",  # waiting for locks included
+    "tcp_user_timeout": 10_000,  # ms
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+POOL_S = 5.0  # for one of the connections below
 _NO_FILE = (0, 0)
 MIGRATION_LOCK = 0x70656765  # one number for all of ours
 #: names of constraints, which migrations need
@@ -46,7 +61,7 @@ class Database:
 
     def __init__(self, url: str, migrations: Path) -> None:
         self.engine = _open_engine(url)
-        with self.opening(), self.writing() as connection:
+        with self.opening(), self.writing() as connection, _patience(connection):
             _migrate(connection, migrations)
 
     @contextlib.contextmanager
@@ -84,8 +99,13 @@ class Database:
             return True
         with contextlib.closing(self.engine.raw_connection()) as connection:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            is_busy = any(row[0] for row in cursor.fetchall())
+            cursor.execute(f"PRAGMA busy_timeout={SCRUB_S * 1000}")
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                is_busy = any(row[0] for row in cursor.fetchall())
+            except sqlite3.Error:  # what was deleted is deleted all the same
+                is_busy = True
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
         return not is_busy
 
     def close(self) -> None:
@@ -102,11 +122,39 @@ def _open_engine(url: str) -> Engine:
     if backend == "sqlite":
         return _open_sqlite(parsed)
     if backend in ("postgresql", "postgres"):
-        options = {"pool_size": 20, "max_overflow": 20, "pool_pre_ping": True, "hide_parameters": True}
-        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), **options)
+        return _open_postgres(parsed.set(drivername="postgresql+psycopg"))
     raise InputError(
         f"{backend!r} is no database of ours", where="--database", fix="take sqlite:///FILE or postgresql://"
     )
+
+
+def _open_postgres(url: URL) -> Engine:
+    import psycopg
+
+    class Connection(psycopg.Connection[Any]):
+        """Waits for an answer so long, then closes itself; None waits for ever."""
+
+        answer_s: float | None = ANSWER_S
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            begun = time.monotonic()
+            try:
+                return super().wait(gen, interval, self.answer_s if timeout is None else timeout)
+            except psycopg.OperationalError:
+                if self.answer_s is not None and time.monotonic() - begun >= self.answer_s:
+                    self.close()  # an answer that comes now would be taken for that of the next question
+                raise
+
+    engine = sa.create_engine(
+        url, connect_args={k: v for k, v in _POSTGRES.items() if k not in url.query}, pool_size=20, max_overflow=20,
+        pool_timeout=POOL_S, pool_pre_ping=True, hide_parameters=True,
+    )  # fmt: skip
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Connection:
+        return Connection.connect(*given, **named)
+
+    return engine
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -149,6 +197,21 @@ def _identity(path: Path | None) -> tuple[int, int]:
 
 def _lower(text: Any) -> Any:
     return text.lower() if isinstance(text, str) else text
+
+
+@contextlib.contextmanager
+def _patience(connection: Connection) -> Iterator[None]:
+    """In the block PostgreSQL may take as long as it wants: for large tables, or another that migrates them."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    ours: Any = connection.connection.driver_connection
+    usual, ours.answer_s = ours.answer_s, None
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    try:
+        yield
+    finally:
+        ours.answer_s = usual
 
 
 def _migrate(connection: Connection, migrations: Path) -> None:

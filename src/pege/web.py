@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 LOCALHOST = "127.0.0.1"  # no server of ours is open to a network unless told
 MAX_BODY_BYTES = 64 * 1024
 BODY_S = 30.0  # from the head of a request to the end of its body
+FAILED_KEYS_PER_MINUTE = 10  # of an address
+THIS_MACHINE = ("127.0.0.1", "::1")
 # Only our own files run, and nothing inline: a dialog's text that slips into a page as markup still does nothing.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -167,6 +169,10 @@ class RateLimit:
         """Count one request of a key; whether it is within the limit."""
         return bool(self._limiter.hit(self._rate, key))
 
+    def is_open(self, key: str) -> bool:
+        """Whether one more request of a key would be within the limit; counts none."""
+        return bool(self._limiter.test(self._rate, key))
+
     def retry_s(self, key: str) -> int:
         """Seconds after which a request of a key goes through again, at least 1, for ``Retry-After``."""
         import math
@@ -177,7 +183,7 @@ class RateLimit:
 
 
 def client_address(connection: HTTPConnection) -> str:
-    """Address that a request or a WebSocket comes from; behind a proxy, what uvicorn takes from its headers."""
+    """Address that a request or a WebSocket comes from; behind a proxy that `run_app` trusts, what its headers say."""
     return connection.client.host if connection.client else "unknown"
 
 
@@ -266,8 +272,35 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def trust_proxies(proxies: Sequence[str]) -> dict[str, Any]:
+    """Give the settings of uvicorn by which ``X-Forwarded-For`` and ``-Proto`` of these peers hold, and of no others.
+
+    Args:
+        proxies: addresses and networks, e.g. ``10.0.0.0/8``.
+
+    Raises:
+        InputError: one is neither; a name or ``*`` would let anybody say where a request comes from.
+    """
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as e:
+            raise InputError(
+                f"{proxy!r} is no address and no network",
+                where="--forwarded_allow_ips",
+                fix="e.g. 10.0.0.2 or 10.0.0.0/8",
+            ) from e
+    return {"proxy_headers": bool(proxies), "forwarded_allow_ips": list(proxies)}
+
+
 def run_app(
-    app: Any, *, host: str = LOCALHOST, port: int, on_start: Callable[[str], None] = lambda _: None, **settings: Any
+    app: Any,
+    *,
+    host: str = LOCALHOST,
+    port: int,
+    on_start: Callable[[str], None] = lambda _: None,
+    proxies: Sequence[str] = THIS_MACHINE,
+    **settings: Any,
 ) -> None:
     """Serve an app until Ctrl-C or SIGTERM, which answers what is asked and ends the process with exit code 0.
 
@@ -278,10 +311,11 @@ def run_app(
         host: address to bind; others than loopback are warned about.
         port: to bind; 0 is any that is free.
         on_start: called with ``http://HOST:PORT`` when the port is bound.
+        proxies: those before the server, see `trust_proxies`.
         settings: further ones of ``uvicorn.Config``.
 
     Raises:
-        InputError: the port cannot be bound.
+        InputError: the port cannot be bound, or a proxy is no address.
     """
     import signal
     import socket
@@ -289,6 +323,7 @@ def run_app(
 
     import uvicorn
 
+    settings |= trust_proxies(proxies)
     if not is_loopback(host):
         log.warning("bound to %s: open to the network; put a proxy with TLS before it", host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

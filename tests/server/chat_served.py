@@ -67,11 +67,11 @@ def emotions(texts):
 
 
 def app_of(agent, store=None, **config):
-    """The whole server's app, as `pege serve` makes it; without a store as with `--no-chat`."""
+    """The whole server's app, as `pege serve` makes it; without a store as with `--chat=false`."""
     config = ServerConfig(**{"requests_per_minute": 100_000, **config})
     service = make_service(GuardedAgent(agent, emotions=emotions), config)
     service.source.close(1)
-    service.source = agent
+    service.source = service._support = agent
     return make_app(service, config, store=store)
 
 

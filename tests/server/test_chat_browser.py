@@ -195,6 +195,41 @@ def test_after_a_crisis_a_model_that_can_support_answers_and_guidance_stays_off(
         assert not page.locator("#meter").is_visible()
 
 
+def test_a_crisis_that_is_edited_away_leaves_guidance_off_also_after_a_reload_or_in_another_language(store, open_page):
+    agent = Says("I am with you.")
+    agent.can_support = True
+    page = open_page()
+    with served(agent, store) as base:
+        page.goto(base)
+        say(page, CRISES["en"])
+        page.get_by_role("button", name="Edit").first.click()
+        page.fill(".edit textarea", "I went for a walk today.")
+        page.get_by_role("button", name="Send again").click()
+        page.wait_for_selector(READY)
+        until(page, "document.querySelectorAll('#talk .text')[1]?.textContent.startsWith('I am with you.')")
+        page.wait_for_selector(READY)
+        assert page.locator("#talk .crisis").count() == 0
+        assert "Guidance is off" in page.locator("#stage").inner_text()
+        assert not page.locator("#meter").is_visible()
+        page.get_by_role("button", name="中文").click()
+        page.wait_for_selector("html[lang=zh-CN]")
+        say(page, "The sun was out.")  # nothing of what the page still holds tells of a crisis but itself
+        assert "引导已关闭" in page.locator("#stage").inner_text()
+        page.locator("label.switch").click()
+        page.wait_for_url("**/dialog/*")
+        page.reload()
+        assert len(texts(page)) == 4
+        page.locator("[data-edit]").first.click()
+        page.fill(".edit textarea", "A calm day.")
+        page.locator(".edit button.main").click()
+        page.wait_for_selector(READY)
+        until(page, "document.querySelectorAll('#talk .text').length === 2")
+        assert "引导已关闭" in page.locator("#stage").inner_text()
+        page.goto(base)
+        say(page, "I went for a walk today.")  # another dialog
+        assert "引导已关闭" not in page.locator("#stage").inner_text()
+
+
 def test_hostile_text_runs_nothing_on_either_side_nor_in_names(store, open_page):
     page, alerts = open_page(), []
     page.on("dialog", lambda d: (alerts.append(d.message), d.dismiss()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from pege.errors import InputError
+from pege.safety.help import check_help
 from pege.server.chat.config import ChatConfig
 from pege.server.config import ServerConfig
 from pege.web import run_app
@@ -33,17 +34,17 @@ def serve(
     """
     config, chat = config or ServerConfig(), chat or ChatConfig()
     config.check_bind()
+    check_help()
     try:
         from pege.server.app import make_app, make_service
     except ImportError as e:
         raise InputError(f"the server needs {e.name}", fix="pip install 'pege[web]'") from e
     from pege.agent.path import load_guarded_agent
-    from pege.server.logs import log_as_json
+    from pege.server.logs import log_as_json, log_as_text
     from pege.server.messages import vad_of
 
     store = _open_store(chat) if chat.chat else None
-    if config.json_logs:
-        log_as_json()
+    (log_as_json if config.json_logs else log_as_text)()
     key = os.environ.get("OPENAI_API_KEY")
     agent = load_guarded_agent(run, config, api_key=key, emotion_input=config.emotion_input)
     vad_of(["hello", "你好"])  # read now what the first response would wait for
@@ -52,6 +53,7 @@ def serve(
         make_app(service, config, store=store),
         host=config.host,
         port=config.port,
+        proxies=config.forwarded_allow_ips,
         on_start=lambda url: print(f"{url}/v1" + (f"\nweb chat: {url}/" if store else ""), flush=True),
         timeout_graceful_shutdown=int(config.timeout_s),
         limit_concurrency=1_000,

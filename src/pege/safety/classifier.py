@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import itertools
 import json
 import re
 import zlib
@@ -78,25 +79,44 @@ def dense_row(features: Features, phrase: str | None) -> Array:
 
 def features_of(text: str) -> Features:
     """Give the features of a plain text without idioms."""
-    buckets = sorted({zlib.crc32(f.encode()) % N_BUCKETS for f in _names(text)})
+    words, tagged, concepts = _tokens(text)
+    codes = itertools.chain(_runs("w", words), _runs("t", tagged), _pairs(concepts), _letters(words))
+    buckets = sorted({code % N_BUCKETS for code in codes})
     return Features(np.array(buckets, dtype=np.int64), _mean_vector(text))
 
 
-def _names(text: str) -> Iterator[str]:
-    """Runs of 1-4 words, runs of 1-4 words with their concepts, pairs of concepts, and letters inside words."""
-    words, tagged, concepts = _tokens(text)
-    for n in range(1, 5):
-        yield from ("w" + " ".join(words[k : k + n]) for k in range(len(words) - n + 1))
-        yield from ("t" + " ".join(tagged[k : k + n]) for k in range(len(tagged) - n + 1))
-    places = [(k, c) for k, found in enumerate(concepts) for c in found]
-    for i, (k, first) in enumerate(places):
-        yield from (f"p{first}>{second}" for j, second in places[i + 1 :] if 0 < j - k <= _NEAR)
-    present = sorted({c for _, c in places})
-    yield from (f"b{a}&{b}" for i, a in enumerate(present) for b in present[i + 1 :])
-    for word in words:
+def _runs(kind: str, words: list[str]) -> Iterator[int]:
+    """Codes of the runs of 1-4 words, CRC-32 of ``kind`` and the words with spaces, each from the one before it."""
+    start, apart = zlib.crc32(kind.encode()), [f" {word}".encode() for word in words]
+    for k, word in enumerate(words):
+        code = zlib.crc32(word.encode(), start)
+        yield code
+        for after in apart[k + 1 : k + 4]:
+            code = zlib.crc32(after, code)
+            yield code
+
+
+def _pairs(concepts: list[list[str]]) -> Iterator[int]:
+    """Codes of two concepts, the one within ``_NEAR`` words after the other or anywhere in the text."""
+    near = {
+        f"p{first}>{second}"
+        for k, found in enumerate(concepts)
+        for first in found
+        for after in concepts[k + 1 : k + 1 + _NEAR]
+        for second in after
+    }
+    present = sorted({c for found in concepts for c in found})
+    yield from (zlib.crc32(name.encode()) for name in near)
+    yield from (zlib.crc32(f"b{a}&{b}".encode()) for a, b in itertools.combinations(present, 2))
+
+
+def _letters(words: list[str]) -> Iterator[int]:
+    """Codes of 3-5 letters in a row of each English word."""
+    start = zlib.crc32(b"c")
+    for word in set(words):
         if word.isascii() and len(word) > 2:
-            framed = f"^{word}$"
-            yield from ("c" + framed[k : k + n] for n in (3, 4, 5) for k in range(len(framed) - n + 1))
+            framed = f"^{word}$".encode()
+            yield from (zlib.crc32(framed[k : k + n], start) for n in (3, 4, 5) for k in range(len(framed) - n + 1))
 
 
 def _tokens(text: str) -> tuple[list[str], list[str], list[list[str]]]:

@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -24,7 +24,7 @@ from pege.io import why_invalid
 from pege.server.config import ServerConfig
 from pege.server.messages import ChatRequest, context_of
 from pege.server.service import Done, Event, ModelFailedError, Piece, QueueFullError, Service
-from pege.web import BODY_S, RateLimit, client_address, is_same_origin, secure_app
+from pege.web import BODY_S, FAILED_KEYS_PER_MINUTE, RateLimit, client_address, is_same_origin, secure_app
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -72,10 +72,12 @@ def make_app(service: Service, config: ServerConfig, *, store: Store | None = No
         store: of the dialogs that people of the web chat keep; without one there is no web chat.
     """
     rate, metrics = RateLimit(config.requests_per_minute), service.metrics
+    failed = RateLimit(FAILED_KEYS_PER_MINUTE)  # of an address, by the API or the sign-in of the web chat
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with store.purging() if store else nullcontext():
+            yield
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="pege", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -93,8 +95,13 @@ def make_app(service: Service, config: ServerConfig, *, store: Store | None = No
             raise RefusedError(403, "asked by a page of another site")
         key = ""
         if config.key_hashes:
-            found = config.key_of(request.headers.get("authorization", ""))
+            address, given = client_address(request), request.headers.get("authorization", "")
+            if not failed.is_open(address):  # before a look at the key: going on tells nothing
+                raise RefusedError(429, "too many wrong API keys", retry_s=failed.retry_s(address))
+            found = config.key_of(given)
             if found is None:
+                if given:
+                    failed.allows(address)
                 raise RefusedError(401, "no valid API key")
             key = found
         client = key or client_address(request)
@@ -155,7 +162,8 @@ def make_app(service: Service, config: ServerConfig, *, store: Store | None = No
     if store:
         from pege.server.chat.app import make_chat
 
-        app.mount("/", make_chat(service, store, config, rate))  # last: what the API has not is the chat's
+        # last: what the API has not is the chat's
+        app.mount("/", make_chat(service, store, config, rate, failed=failed))
     return app
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pege.agent.path import SafetyConfig
 from pege.errors import InputError
-from pege.web import LOCALHOST, is_loopback
+from pege.web import LOCALHOST, THIS_MACHINE, is_loopback, trust_proxies
 
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -31,6 +31,7 @@ class ServerConfig(SafetyConfig):
         emotion_input: whether an endpoint is told p(positive) and p(negative) of the first utterance: for one that
             serves an export of a run trained with them. A run that is loaded here has its own setting.
         json_logs: whether logs are JSON, a line each; they have no text of anybody either way.
+        forwarded_allow_ips: proxies, addresses or networks, whose X-Forwarded-For and X-Forwarded-Proto are believed.
         max_per_key: requests of one key at once, so that none fills the queue; not counted without keys.
         requests_per_minute: of each key, or of each address where there are no keys; API and web chat together.
     """
@@ -46,19 +47,21 @@ class ServerConfig(SafetyConfig):
     key_hashes: tuple[_Hash, ...] = ()
     emotion_input: bool = False
     json_logs: bool = True
+    forwarded_allow_ips: tuple[str, ...] = THIS_MACHINE
     max_per_key: int = Field(default=32, ge=1)
     requests_per_minute: int = Field(default=600, ge=1)
 
     def check_bind(self) -> None:
-        """Refuse an address that others reach, where anybody could ask.
+        """Refuse an address that others reach, where anybody could ask; and a proxy that is no address.
 
         Raises:
-            InputError: no keys and no loopback address.
+            InputError: no keys and no loopback address, or such a proxy.
         """
         if not self.key_hashes and not is_loopback(self.host):
             raise InputError(
                 "without keys the server binds to loopback only", where=f"--host {self.host}", fix="give --key_hashes"
             )
+        trust_proxies(self.forwarded_allow_ips)
 
     def key_of(self, authorization: str) -> str | None:
         """Give the hash of the key in an Authorization header where it is one of ours, else None."""
@@ -66,4 +69,3 @@ class ServerConfig(SafetyConfig):
         given = hashlib.sha256(key.strip().encode()).hexdigest()
         is_ours = [hmac.compare_digest(given, known) for known in self.key_hashes]  # all are compared: no timing
         return given if scheme.lower() == "bearer" and any(is_ours) else None
-

@@ -11,9 +11,11 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pege.dialog import MAX_UTTERANCE_CHARS
+from pege.safety.help import help_written
 from pege.server.app import EventStream
 from pege.server.chat import pages
 from pege.server.chat.respond import keep, respond
@@ -26,8 +28,8 @@ from pege.server.chat.site import (
     visitor_of,
     write_settings,
 )
-from pege.server.chat.store import NoDialogError, Store
-from pege.server.chat.talk import Talk, row_of
+from pege.server.chat.store import Kept, NoDialogError, Store
+from pege.server.chat.talk import Said, Talk, row_of, shows_crisis
 from pege.server.config import ServerConfig
 from pege.server.service import Service
 from pege.web import RateLimit, read_fields, referring_path, static_files
@@ -35,11 +37,12 @@ from pege.web import RateLimit, read_fields, referring_path, static_files
 _T = TypeVar("_T")
 MAX_FIELDS = 20
 _GRACE_S = 60.0  # beyond a response's own limit: for the database, and a client that reads slowly
+_EXPORT_S = 60.0  # for all dialogs of a person
 MAX_SEARCH_CHARS = 200
 _PAGE_OF_STATUS = {401: "no_key", 404: "no_page", 405: "no_page", 429: "slow_down", 503: "gone"}
 
 
-def make_chat(service: Service, store: Store, config: ServerConfig, rate: RateLimit) -> FastAPI:
+def make_chat(service: Service, store: Store, config: ServerConfig, rate: RateLimit, *, failed: RateLimit) -> FastAPI:
     """Make the application of the web chat, to be mounted at the root of the API's.
 
     Args:
@@ -47,8 +50,9 @@ def make_chat(service: Service, store: Store, config: ServerConfig, rate: RateLi
         store: of kept dialogs.
         config: keys and limits.
         rate: of a key, or of an address without keys; the API's own.
+        failed: wrong keys of an address; the API's own.
     """
-    site = Site(config, rate, keep_days=store.keep_days)
+    site = Site(config, rate, keep_days=store.keep_days, failed=failed)
     app = FastAPI(title="pege chat", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", static_files(pages.PAGES / "static"))
     _add_open_pages(app, site)
@@ -84,7 +88,7 @@ def _add_open_pages(app: FastAPI, site: Site) -> None:
 
     @app.get("/help")
     def show_help(request: Request, visitor: Visitor = who) -> Response:
-        return site.page("help", request, visitor, lines=pages.view_help())
+        return site.page("help", request, visitor, lines=pages.view_help(), written=help_written())
 
     @app.get("/privacy")
     def show_privacy(request: Request, visitor: Visitor = who) -> Response:
@@ -97,7 +101,7 @@ def _add_open_pages(app: FastAPI, site: Site) -> None:
         return site.page("sign_in", request, visitor, is_wrong=False)
 
     @app.post("/sign-in")
-    def sign_in(request: Request, form: Form, visitor: Visitor = who) -> Response:
+    async def sign_in(request: Request, form: Form, visitor: Visitor = who) -> Response:
         site.check_form(request, visitor, form)
         response: Response = RedirectResponse("/", 303)
         if not site.sign_in(request, response, form.get("key", "")):
@@ -124,37 +128,43 @@ def _add_dialog_pages(app: FastAPI, site: Site, store: Store, config: ServerConf
     """The chat itself, the list of kept dialogs, exports."""
     who = Depends(site.visitor)
 
-    def chat(request: Request, visitor: Visitor, **values: Any) -> Response:
-        kept = _listed(store, visitor, current=values["key"])
+    async def chat(request: Request, visitor: Visitor, said: tuple[Said, ...] = (), **values: Any) -> Response:
+        kept = await _listed(store, visitor, current=values["key"])
         limits: dict[str, Any] = {"max_chars": MAX_UTTERANCE_CHARS, "max_messages": config.max_messages}
         script: dict[str, Any] = {"blanks": pages.blanks(), "all_words": json.dumps(pages.words(visitor.language))}
-        response = site.page("chat", request, visitor, kept=kept, wanted="", **limits, **script, **values)
+
+        def page() -> Response:
+            shown = pages.view_said(said)
+            return site.page("chat", request, visitor, kept=kept, wanted="", said=shown, **limits, **script, **values)
+
+        response = await run_in_threadpool(page)
         if kept:
             site.remember(request, response, visitor)
         return response
 
     @app.get("/")
-    def begin(request: Request, visitor: Visitor = who) -> Response:
-        return chat(request, visitor, key=None, version=0, name="", said=[])
+    async def begin(request: Request, visitor: Visitor = who) -> Response:
+        return await chat(request, visitor, key=None, version=0, name="", had_crisis=False)
 
     @app.get("/dialog/{key}")
-    def show(request: Request, key: str, visitor: Visitor = who) -> Response:
-        kept, said = _stored(lambda: store.load(visitor.secret, key))
-        return chat(request, visitor, key=kept.key, version=kept.version, name=kept.name, said=pages.view_said(said))
+    async def show(request: Request, key: str, visitor: Visitor = who) -> Response:
+        kept, said = await _stored(store, lambda: store.load(visitor.secret, key))
+        had_crisis = kept.had_crisis or shows_crisis(said)
+        return await chat(
+            request, visitor, said, key=kept.key, version=kept.version, name=kept.name, had_crisis=had_crisis
+        )
 
     @app.get("/dialogs")
-    def find(request: Request, q: str = "", visitor: Visitor = who) -> Response:
-        return _list_part(request, store, visitor, wanted=q)
+    async def find(request: Request, q: str = "", visitor: Visitor = who) -> Response:
+        return await _list_part(request, store, visitor, wanted=q)
 
     @app.get("/export/{key}.jsonl")
-    def export(key: str, visitor: Visitor = who) -> Response:
-        kept, said = _stored(lambda: store.load(visitor.secret, key))
-        return _download(f"{kept.key}.jsonl", [row_of(kept.key, kept.name, said).model_dump_json(exclude_none=True)])
+    async def export(key: str, visitor: Visitor = who) -> Response:
+        return _download(f"{key}.jsonl", [await _stored(store, lambda: _row(*store.load(visitor.secret, key)))])
 
     @app.get("/export.jsonl")
-    def export_all(visitor: Visitor = who) -> Response:
-        found = _stored(lambda: list(store.every(visitor.secret)))
-        rows = [row_of(kept.key, kept.name, said).model_dump_json(exclude_none=True) for kept, said in found]
+    async def export_all(visitor: Visitor = who) -> Response:
+        rows = await _stored(store, lambda: [_row(*f) for f in store.every(visitor.secret)], limit_s=_EXPORT_S)
         return _download("dialogs.jsonl", rows)
 
 
@@ -197,40 +207,43 @@ def _add_changes(app: FastAPI, site: Site, store: Store) -> None:
     who = Depends(site.visitor)
 
     @app.post("/dialog/{key}/rename")
-    def rename(request: Request, key: str, form: Form, visitor: Visitor = who) -> Response:
+    async def rename(request: Request, key: str, form: Form, visitor: Visitor = who) -> Response:
         site.check_form(request, visitor, form)
-        _stored(lambda: store.rename(visitor.secret, key, form.get("name", "")))
-        return _after_change(request, store, visitor, form)
+        await _stored(store, lambda: store.rename(visitor.secret, key, form.get("name", "")))
+        return await _after_change(request, store, visitor, form)
 
     @app.post("/dialog/{key}/delete")
-    def delete(request: Request, key: str, form: Form, visitor: Visitor = who) -> Response:
+    async def delete(request: Request, key: str, form: Form, visitor: Visitor = who) -> Response:
         site.check_form(request, visitor, form)
-        _stored(lambda: store.delete(visitor.secret, key))
-        return _after_change(request, store, visitor, form, deleted=key)
+        await _stored(store, lambda: store.delete(visitor.secret, key))
+        return await _after_change(request, store, visitor, form, deleted=key)
 
     @app.post("/delete-all")
-    def delete_all(request: Request, form: Form, visitor: Visitor = who) -> Response:
+    async def delete_all(request: Request, form: Form, visitor: Visitor = who) -> Response:
         site.check_form(request, visitor, form)
-        _stored(lambda: store.delete(visitor.secret))
-        return _after_change(request, store, visitor, form, deleted=_open_key(request))
+        await _stored(store, lambda: store.delete(visitor.secret))
+        return await _after_change(request, store, visitor, form, deleted=_open_key(request))
 
 
-def _stored(act: Callable[[], _T]) -> _T:
+async def _stored(store: Store, act: Callable[[], _T], *, limit_s: float | None = None) -> _T:
     """Ask the store, and word what fails as a status."""
     try:
-        return act()
+        return await store.ask(act, limit_s=limit_s)
     except NoDialogError as e:
         raise HTTPException(404) from e
     except SQLAlchemyError as e:
         raise HTTPException(503) from e
 
 
-def _listed(store: Store, visitor: Visitor, *, current: str | None, wanted: str = "") -> list[dict[str, Any]] | None:
+async def _listed(
+    store: Store, visitor: Visitor, *, current: str | None, wanted: str = ""
+) -> list[dict[str, Any]] | None:
     """The list of kept dialogs; None where the database does not answer: the page works without."""
     if visitor.is_new:
         return []
     try:
-        return pages.view_kept(store.find(visitor.secret, wanted[:MAX_SEARCH_CHARS]), current)
+        found = await store.ask(lambda: store.find(visitor.secret, wanted[:MAX_SEARCH_CHARS]))
+        return pages.view_kept(found, current)
     except SQLAlchemyError:
         return None
 
@@ -241,22 +254,26 @@ def _open_key(request: Request) -> str | None:
     return path.removeprefix("/dialog/") if path.startswith("/dialog/") else None
 
 
-def _list_part(request: Request, store: Store, visitor: Visitor, *, wanted: str) -> Response:
-    kept = _listed(store, visitor, current=_open_key(request), wanted=wanted)
-    text = pages.render("list", visitor.language, csrf=visitor.form_token, kept=kept, wanted=wanted)
-    return HTMLResponse(text)
+async def _list_part(request: Request, store: Store, visitor: Visitor, *, wanted: str) -> Response:
+    kept = await _listed(store, visitor, current=_open_key(request), wanted=wanted)
+    values = {"csrf": visitor.form_token, "kept": kept, "wanted": wanted}
+    return HTMLResponse(await run_in_threadpool(pages.render, "list", visitor.language, **values))
 
 
-def _after_change(
+async def _after_change(
     request: Request, store: Store, visitor: Visitor, form: dict[str, str], *, deleted: str | None = None
 ) -> Response:
     """The new list; a new page where the open dialog was deleted, or where no script asked."""
     if "hx-request" not in request.headers:
         return RedirectResponse("/", 303)
-    response = _list_part(request, store, visitor, wanted=form.get("q", ""))
+    response = await _list_part(request, store, visitor, wanted=form.get("q", ""))
     if deleted is not None and deleted == _open_key(request):
         response.headers["hx-redirect"] = "/"
     return response
+
+
+def _row(kept: Kept, said: tuple[Said, ...]) -> str:
+    return row_of(kept.key, kept.name, said).model_dump_json(exclude_none=True)
 
 
 def _download(name: str, rows: list[str]) -> Response:

@@ -7,6 +7,7 @@ import importlib.resources
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pege.safety import help_lines
 from pege.server.chat.store import Kept
@@ -52,11 +53,11 @@ def view_kept(found: list[Kept], current: str | None) -> list[dict[str, Any]]:
     return [{"key": k.key, "name": k.name, "is_current": k.key == current} for k in found]
 
 
-def view_help() -> list[dict[str, str]]:
-    """Help lines for their page: each with an address to call or to open."""
+def view_help() -> list[dict[str, Any]]:
+    """Help lines for their page: each with an address to call or to open, and the site that is its source."""
     rows = []
     for row in help_lines():
         number = _NUMBER.search(row["contact"])
         link = f"tel:{re.sub(r'[ -]', '', number.group())}" if number else row["source"]
-        rows.append({k: row[k] for k in ("country", "name", "contact", "source")} | {"link": link})
+        rows.append({**row, "link": link, "site": urlsplit(row["source"]).hostname or row["source"]})
     return rows

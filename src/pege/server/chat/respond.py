@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator
@@ -26,8 +25,9 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store, *, ke
     """Give the events of a response; ``key`` is what the person signed in with.
 
     ``kept`` {key, version, name}: all the page holds is on the disk now. ``unkept`` {why}: it is not (``gone``: the
-    database failed; ``deleted``; ``many``), and the talk goes on. ``piece`` {text}. ``done`` {text, shown}: ``shown``
-    has an entry an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, ``newer`` (another window knows more).
+    database failed or says nothing; ``deleted``; ``many``), and the talk goes on. ``piece`` {text}. ``crisis`` {}: the
+    dialog had one, and the page says so from now on, whatever is edited. ``done`` {text, shown}: ``shown`` has an entry
+    an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, ``newer`` (another window knows more).
     """
     if talk.keep:
         talk, (name, values) = await keep(talk, secret, store)
@@ -47,6 +47,8 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store, *, ke
         return
     assert done is not None  # a stream ends with it
     talk = talk.answered(done.text, kind=done.kind, is_fixed=done.is_fixed, extras=done.extras)
+    if talk.had_crisis:
+        yield _event("crisis")  # before the database is waited for: whoever stops here and edits takes it along
     if talk.keep:
         talk, (name, values) = await keep(talk, secret, store)
         yield _event(name, **values)
@@ -57,7 +59,9 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store, *, ke
 async def keep(talk: Talk, secret: str, store: Store) -> tuple[Talk, Event]:
     """Keep a talk; gives it with its key and version, and the event that says what came of it."""
     try:
-        kept = await asyncio.to_thread(store.save, secret, talk.said, key=talk.key, version=talk.version)
+        kept = await store.ask(
+            lambda: store.save(secret, talk.said, key=talk.key, version=talk.version, had_crisis=talk.is_supportive)
+        )
     except NewerError:
         return talk, ("failed", {"why": "newer"})
     except NoDialogError:
@@ -68,7 +72,8 @@ async def keep(talk: Talk, secret: str, store: Store) -> tuple[Talk, Event]:
         log.error("a dialog could not be kept (%s)", type(e).__name__)  # no words of it: they would hold the text
         return talk, ("unkept", {"why": "gone"})
     values = {"key": kept.key, "version": kept.version, "name": kept.name}
-    return talk.model_copy(update={"key": kept.key, "version": kept.version}), ("kept", values)
+    found = {"key": kept.key, "version": kept.version, "had_crisis": kept.had_crisis}
+    return talk.model_copy(update=found), ("kept", values)
 
 
 def _event(name: str, /, **values: Any) -> str:

@@ -8,7 +8,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
@@ -22,11 +22,11 @@ from pege.web import RateLimit, browser_language, client_address, is_same_origin
 PERSON_COOKIE, SETTINGS_COOKIE, KEY_COOKIE = "pege_person", "pege_settings", "pege_key"
 SIGN_IN_DAYS = 30
 SETTINGS_DAYS = 365
-FAILED_KEYS_PER_MINUTE = 10
 _MIN_SECRET_CHARS = 32
 _SECRET_BYTES = 32
 
 Theme = Literal["auto", "light", "dark"]
+_SETTINGS = {"language": ("en", "zh"), "theme": get_args(Theme), "trajectory": ("shown", "hidden")}
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,14 @@ class Site:
         config: with API keys, a page is given to those only who signed in with one.
         rate: of one key, or of one address where there are no keys.
         keep_days: for so long a browser keeps its secret after a visit with kept dialogs.
+        failed: wrong keys of an address, of the API too.
     """
 
-    def __init__(self, config: ServerConfig, rate: RateLimit, *, keep_days: float) -> None:
+    def __init__(self, config: ServerConfig, rate: RateLimit, *, keep_days: float, failed: RateLimit) -> None:
         self._config, self.key_hashes, self.keep_days = config, config.key_hashes, keep_days
         # Made anew at each start: who is signed in signs in again then. Kept dialogs do not hang on it.
         self._signer = URLSafeTimedSerializer(secrets.token_urlsafe(_SECRET_BYTES), salt="pege sign-in")
-        self._limit, self._failed = rate, RateLimit(FAILED_KEYS_PER_MINUTE)
+        self._limit, self._failed = rate, failed
 
     def anybody(self, request: Request) -> Visitor:
         """The visitor of a page that is open to all."""
@@ -85,11 +86,16 @@ class Site:
         return dataclasses.replace(visitor_of(request), key=key or "")
 
     def sign_in(self, request: Request, response: Response, key: str) -> bool:
-        """Sign a browser in with an API key; whether it is one of ours. Too many wrong ones are answered with 429."""
+        """Sign a browser in with an API key; whether it is one of ours.
+
+        Too many wrong ones of an address are answered with 429, then a right one too: going on tells nothing.
+        """
+        address = client_address(request)
+        if not self._failed.is_open(address):
+            raise HTTPException(429)
         given = self._config.key_of(f"Bearer {key}")
         if given is None:
-            if not self._failed.allows(client_address(request)):
-                raise HTTPException(429)
+            self._failed.allows(address)
             return False
         self.set_cookie(request, response, KEY_COOKIE, self._signer.dumps(given), days=SIGN_IN_DAYS)
         return True
@@ -167,7 +173,7 @@ def read_settings(text: str) -> tuple[str | None, Theme, bool]:
 
 
 def write_settings(who: Visitor, form: Mapping[str, str]) -> str:
-    """The cookie of settings after a form has changed some."""
-    language, theme = form.get("language", who.language), form.get("theme", who.theme)
-    trajectory = form.get("trajectory", "hidden" if who.is_hidden else "shown")
-    return ".".join((language, theme, trajectory))
+    """The cookie of settings after a form has changed some; what is no value of ours changes nothing."""
+    now = {"language": who.language, "theme": who.theme, "trajectory": "hidden" if who.is_hidden else "shown"}
+    changed = {name: form[name] for name, known in _SETTINGS.items() if form.get(name) in known}
+    return ".".join((now | changed).values())

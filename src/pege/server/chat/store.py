@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import logging
+import math
 import secrets
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from pege.database import Database
+from pege.database import Database, DatabaseGoneError
 from pege.server.chat.tables import dialog, utterance
 from pege.server.chat.talk import MAX_NAME_CHARS, Said, Shown, name_of
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 DAY_S = 86_400.0
 MAX_DIALOGS = 1_000  # of one person
-_PURGE_EVERY_S = 3_600.0
+ANSWER_S = 5.0  # longer than this nobody waits for the database
+PURGE_EVERY_S = 3_600.0
+_COMMIT_S = 2.0  # beyond it, for what is being committed and scrubbed
+_N_THREADS = 16
+_PURGED_AT_ONCE = 200
 
 
 class NoDialogError(LookupError):
@@ -44,12 +56,14 @@ class Kept:
         name: the person's, or how it begins.
         version: counts its changes.
         changed_at: seconds since 1970.
+        had_crisis: whether it had one, also in an utterance that is no longer there.
     """
 
     key: str
     name: str
     version: int
     changed_at: float
+    had_crisis: bool
 
 
 _KEPT = [dialog.c[name] for name in Kept.__dataclass_fields__]
@@ -64,10 +78,41 @@ class Store(Database):
     """
 
     def __init__(self, url: str, *, keep_days: float = 180.0) -> None:
+        self.keep_days = keep_days
+        self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="pege-store")
+        self._asked = threading.local()
         super().__init__(url, Path(__file__).parent / "migrations")
-        self.keep_days, self._purged_at = keep_days, 0.0
 
-    def save(self, secret: str, said: Sequence[Said], *, key: str | None = None, version: int = 0) -> Kept:
+    async def ask(self, act: Callable[[], _T], *, limit_s: float | None = None) -> _T:
+        """Give what an act of this store gives, in one of its own threads: no other work of the server waits for them.
+
+        Raises:
+            DatabaseGoneError: it took longer than ``limit_s`` (``ANSWER_S``); when it ends it has changed nothing.
+        """
+        limit_s = ANSWER_S if limit_s is None else limit_s
+        until = time.monotonic() + limit_s
+
+        def run() -> _T:
+            self._asked.until = until
+            return act()
+
+        try:
+            async with asyncio.timeout(limit_s + _COMMIT_S):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except TimeoutError as e:
+            raise DatabaseGoneError("no answer in time") from e
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction as of `Database`, undone where whoever asked for it has left."""
+        with super().writing() as connection:
+            yield connection
+            if time.monotonic() > getattr(self._asked, "until", math.inf):
+                raise DatabaseGoneError("the answer came too late")
+
+    def save(
+        self, secret: str, said: Sequence[Said], *, key: str | None = None, version: int = 0, had_crisis: bool = False
+    ) -> Kept:
         """Keep a dialog as it is now; what it no longer holds is deleted for good. On the disk when this returns.
 
         Args:
@@ -75,6 +120,7 @@ class Store(Database):
             said: all utterances.
             key: of the dialog; None makes a new one.
             version: that the person has seen.
+            had_crisis: whether the dialog had a crisis; what is kept once stays.
 
         Raises:
             NoDialogError: none of the person's has this key.
@@ -87,6 +133,8 @@ class Store(Database):
                 connection, secret, key, version, now
             )  # fmt: skip
             is_cut = _write(connection, row_id, said)
+            if had_crisis:
+                connection.execute(sa.update(dialog).where(dialog.c.id == row_id).values(had_crisis=True))
             kept = Kept(*connection.execute(sa.select(*_KEPT).where(dialog.c.id == row_id)).one())
         if is_cut:
             self._scrub()
@@ -106,7 +154,6 @@ class Store(Database):
 
     def find(self, secret: str, wanted: str = "") -> list[Kept]:
         """The person's dialogs, the newest first, that hold all words wanted, in their name or in an utterance."""
-        self._purge()
         query = sa.select(*_KEPT).where(dialog.c.person == _person(secret))
         for word in wanted.split():
             inside = sa.exists().where(
@@ -134,6 +181,7 @@ class Store(Database):
             values = {"name": name} if name else {"key": key}
             if not connection.execute(sa.update(dialog).where(*_is(secret, key)).values(**values)).rowcount:
                 raise NoDialogError(key)
+        self._scrub()  # of the old name
 
     def delete(self, secret: str, key: str | None = None) -> int:
         """Delete a dialog for good, or all of the person's; how many there were.
@@ -157,12 +205,34 @@ class Store(Database):
         if not self.scrub():
             log.warning("a log of deleted text is being read and is emptied at the next deletion")
 
-    def _purge(self) -> None:
-        """Delete what was not changed for too long, once in a while."""
-        now = time.time()
-        if now - self._purged_at > _PURGE_EVERY_S:
-            self._purged_at = now
-            self._delete(dialog.c.changed_at < now - DAY_S * self.keep_days)
+    def purge(self) -> int:
+        """Delete what was not changed for too long, some at a time; how many dialogs there were."""
+        old, n = dialog.c.changed_at < time.time() - DAY_S * self.keep_days, 0
+        while found := self._delete(dialog.c.id.in_(sa.select(dialog.c.id).where(old).limit(_PURGED_AT_ONCE))):
+            n += found
+        return n
+
+    @contextlib.asynccontextmanager
+    async def purging(self) -> AsyncIterator[None]:
+        """In the block old dialogs are deleted, at its start and every hour."""
+        task = asyncio.create_task(self._purge_again_and_again())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _purge_again_and_again(self) -> None:
+        while True:
+            try:
+                await self.ask(self.purge, limit_s=PURGE_EVERY_S)
+            except SQLAlchemyError as e:
+                log.error("old dialogs could not be deleted (%s); tried again in an hour", type(e).__name__)
+            await asyncio.sleep(PURGE_EVERY_S)
+
+    def close(self) -> None:
+        """Close all connections; what is still asked is not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        super().close()
 
 
 def _person(secret: str) -> str:

@@ -5,7 +5,7 @@ A change here needs a new file in ``migrations/versions``; a test compares the t
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text, false
 
 from pege.database import NAMING
 
@@ -22,6 +22,7 @@ dialog = Table(
     Column("version", Integer, nullable=False),  # one more with each change: an older page never wins
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("had_crisis", Boolean, nullable=False, server_default=false()),  # stays when the utterance is edited away
     Index(None, "person"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -57,6 +58,7 @@ class Talk(BaseModel):
         key: of the dialog where it is kept already.
         version: that the page has seen.
         keep: whether the person wants it kept.
+        had_crisis: whether the dialog had one, also in an utterance that was edited away.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,11 +66,17 @@ class Talk(BaseModel):
     key: str | None = Field(default=None, max_length=32)
     version: int = Field(default=0, ge=0, lt=2**31)
     keep: bool = False
+    had_crisis: bool = False
+
+    @property
+    def is_supportive(self) -> bool:
+        """Whether guidance is off for the rest of the dialog."""
+        return self.had_crisis or shows_crisis(self.said)
 
     @property
     def context(self) -> Context:
         """What the agent is asked with."""
-        return Context(utterances=_utterances(self.said))
+        return Context(utterances=_utterances(self.said), is_supportive=self.is_supportive)
 
     def answered(self, text: str, *, kind: str | None, is_fixed: bool, extras: dict[str, Any]) -> Talk:
         """Give the talk with a response, and what is shown beside all utterances.
@@ -94,7 +102,13 @@ class Talk(BaseModel):
         )
         said[0] = said[0].model_copy(update={"shown": first})
         said[-1] = said[-1].model_copy(update={"shown": last})
-        return self.model_copy(update={"said": tuple(said)})
+        talk = self.model_copy(update={"said": tuple(said)})
+        return talk.model_copy(update={"had_crisis": talk.is_supportive})
+
+
+def shows_crisis(said: Sequence[Said]) -> bool:
+    """Whether a response among the utterances says that the dialog had a crisis."""
+    return any(s.shown.kind == "crisis" or s.shown.stage == "off" for s in said)
 
 
 def name_of(first: str) -> str:

@@ -10,6 +10,7 @@ const narrow = matchMedia("(max-width: 62rem)");
 
 let said = []; // {content, shown}, the user's at even places
 let key = null, version = 0, controller = null;
+let hadCrisis = false; // of this dialog, whatever is edited away: guidance stays off
 
 function say(message, isWarning = false) {
   status.textContent = message;
@@ -22,7 +23,7 @@ async function post(path, body, signal) {
   });
 }
 
-const state = () => ({ said, key, version, keep: keep.checked });
+const state = () => ({ said, key, version, keep: keep.checked, had_crisis: hadCrisis });
 
 // ---- what is seen
 
@@ -52,7 +53,7 @@ function refresh() {
   $("stop").hidden = controller === null;
   layout.classList.toggle("busy", controller !== null);
   $("kept").textContent = keep.checked && key ? words.kept_on : keep.checked ? "" : words.kept_off;
-  drawMood(said, words);
+  drawMood(said, words, hadCrisis);
 }
 
 function follow() { // to the end, or to the beginning of a last utterance that is longer than the window
@@ -120,7 +121,8 @@ async function ask() {
         line.querySelector(".text").textContent = given;
         announce(given);
         follow();
-      } else if (name === "done") {
+      } else if (name === "crisis") hadCrisis = true;
+      else if (name === "done") {
         isDone = true;
         said.push({ content: found.text, shown: {} });
         found.shown.forEach((shown, k) => { said[k].shown = shown; });
@@ -286,20 +288,21 @@ $("menu").addEventListener("click", () => toggle($("side"), !$("side").classList
 $("show-mood").addEventListener("click", () => showMood($("show-mood").getAttribute("aria-expanded") !== "true"));
 $("hide-mood").addEventListener("click", () => showMood(false));
 document.querySelector("[data-language-form]").addEventListener("submit", () => {
-  if (said.length && !key) sessionStorage.setItem(CARRIED, JSON.stringify(said));
+  if (said.length && !key) sessionStorage.setItem(CARRIED, JSON.stringify({ said, hadCrisis }));
 });
 
 // ---- the beginning
 
 key = layout.dataset.key || null;
 version = Number(layout.dataset.version);
+hadCrisis = layout.dataset.crisis === "yes";
 said = [...talk.children].map((line) => ({
   content: line.querySelector(".text").textContent, shown: JSON.parse(line.dataset.shown),
 }));
 const carried = sessionStorage.getItem(CARRIED);
 sessionStorage.removeItem(CARRIED);
 if (carried && !key) {
-  said = JSON.parse(carried);
+  ({ said, hadCrisis } = JSON.parse(carried));
   redraw();
 }
 keep.checked = key !== null; // a browser brings back the switch of a page that it reloads

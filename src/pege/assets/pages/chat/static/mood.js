@@ -59,13 +59,13 @@ function fillTable(said, words) {
   $("values").hidden = rows.length === 0;
 }
 
-/** Draw the trajectory and say the stage of guidance and the start emotion. */
-export function drawMood(said, words) {
+/** Draw the trajectory and say the stage of guidance, which a crisis has switched off, and the start emotion. */
+export function drawMood(said, words, hadCrisis) {
   drawPlot(said, words);
   fillTable(said, words);
-  const staged = said.filter((one) => one.shown.stage).at(-1);
-  $("stage").textContent = staged ? words[`stage_${staged.shown.stage}`] : words.stage_none;
-  const weight = staged ? staged.shown.weight ?? null : null;
+  const staged = hadCrisis ? { stage: "off" } : said.findLast((one) => one.shown.stage)?.shown;
+  $("stage").textContent = words[`stage_${staged ? staged.stage : "none"}`];
+  const weight = staged?.weight ?? null;
   $("meter").hidden = weight === null;
   if (weight !== null) $("meter").querySelector("meter").value = -weight;
   const emotion = said.length ? said[0].shown.emotion : null;
