@@ -92,7 +92,7 @@ def test_the_check_needs_no_model():
 @pytest.mark.parametrize(
     "text",
     ["I want to k i l l  m y s e l f", "i wanna k1ll myself", "su1cide", "I want to di\u200be", "ｋｉｌｌ ｍｙｓｅｌｆ",
-     "自 杀", "自.杀", "zisha", "想 死", "我想自殺", "I want to kіll mysеlf", "kiiiiill myself"],
+     "自 杀", "自.杀", "自、杀", "zisha", "想 死", "我想自殺", "I want to kіll mysеlf", "kiiiiill myself"],
 )  # fmt: skip
 def test_a_disguise_hides_nothing(text):
     assert check_crisis(text) is not None

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pege.safety.classifier import CrisisClassifier, features_of, load_classifier
-from pege.safety.normalize import forms, plain
+from pege.safety.classifier import features_of, load_classifier
+from pege.safety.normalize import HAN, forms, plain, visible
 from pege.safety.phrases import KINDS, Kind, find_phrase, without_idioms
 from pege.safety.remember import Remembered
 
-_SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n+")
 LOCK_SCORE = 0.5  # from here on a hit holds for the rest of the dialog
-_WINDOW_CHARS = 240  # read at once by the classifier; of a longer text two sentences at a time
-_MAX_PIECE = 2_000  # of a text without sentence ends
+_WINDOW_CHARS = 240  # read at once; of a longer text two sentences at a time by the classifier, for phrases more:
+_PHRASES_CHARS, _OVERLAP_CHARS = 400, 80  # of one reading, and of what the next one reads again, or a sentence more
+_WORDS, _HAN_GAP = re.compile(r"\w+"), re.compile(rf"(?<=[{HAN}]) (?=[{HAN}])")
+_ENDS = "[.!?;。！？；]"
+# A sentence of four characters or more, marks after its first as one more; 240 characters where none ends.
+_SENTENCE = re.compile(rf"(?s){_ENDS}(?:{_ENDS}|\s){{0,240}}|.{{3,240}}?(?:{_ENDS}\s*|\n\s*|\Z)|.{{1,240}}")
+_LONGER_SENTENCE = re.compile(rf"(?s).{{15,240}}?(?:{_ENDS}|\n|\Z)|.{{1,240}}")
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,15 @@ def check_crisis(text: str) -> Crisis | None:
 def judge(text: str) -> Judgement:
     """Give the score of a text and the hit, if it is one; see ``check_crisis``."""
     classifier = load_classifier()
+    if crisis := check_phrases(text):
+        return Judgement(1.0, crisis)
     best = Judgement(0.0, None)
     for piece in _pieces(text):
-        found = _judge_piece(piece, classifier)
-        if found.score > best.score:
-            best = found
-        if best.score == 1:
-            break
+        p = classifier.predict(features_of(without_idioms(piece)), None)
+        score = float(1 - p[0])
+        if score > best.score:
+            kind = KINDS[int(p[1:].argmax())]
+            best = Judgement(score, Crisis(kind, score) if score >= classifier.threshold else None)
     return best
 
 
@@ -108,9 +115,12 @@ def check_dialog(user_utterances: Sequence[str]) -> Crisis | None:
 
 def check_phrases(text: str) -> Crisis | None:
     """Give the hit of the list of phrases alone; the classifier is not asked."""
-    for form in forms(text):
-        if phrase := find_phrase(without_idioms(form)):
-            return Crisis(phrase[0], 1.0)
+    for window in _windows(text):
+        lines = (without_idioms(plain(line)) for line in window.split("\n"))  # no idiom goes over a line's end
+        disguised = (without_idioms(form) for form in forms(window)[1:])
+        for stripped in itertools.chain([" ".join(" ".join(lines).split())], disguised):
+            if phrase := find_phrase(stripped):
+                return Crisis(phrase[0], 1.0)
     return None
 
 
@@ -128,29 +138,29 @@ _check_known = Remembered(lambda text: check_crisis(text))
 _check_known_phrases = Remembered(lambda text: check_phrases(text))
 
 
-def _judge_piece(text: str, classifier: CrisisClassifier) -> Judgement:
-    variants = [without_idioms(form) for form in forms(text)]
-    for variant in variants:
-        if phrase := find_phrase(variant):
-            return Judgement(1.0, Crisis(phrase[0], 1.0))
-    best = Judgement(0.0, None)
-    for variant in variants[:1] + variants[2:4]:  # as written; without marks inside words; digits as letters
-        p = classifier.predict(features_of(variant), None)
-        score = float(1 - p[0])
-        if score > best.score:
-            kind = KINDS[int(p[1:].argmax())]
-            best = Judgement(score, Crisis(kind, score) if score >= classifier.threshold else None)
-    return best
+def _sentences(text: str) -> list[str]:
+    """All of a short text is one; what has one for eight characters or fewer is no prose, and has longer ones."""
+    seen = visible(text)
+    if len(seen) <= _WINDOW_CHARS:
+        return [seen] if plain(seen) else []
+    sentences = _SENTENCE.findall(seen)
+    return sentences if len(sentences) * 8 < len(seen) else _LONGER_SENTENCE.findall(seen)
+
+
+def _windows(text: str) -> Iterator[str]:
+    """All of a text: two sentences or more each time, the last of them again in the next window."""
+    sentences = _sentences(text)
+    starts = [0, *itertools.accumulate(map(len, sentences))]
+    first = last = 0
+    while last < len(sentences):
+        last = min(max(first + 2, bisect.bisect(starts, starts[first] + _PHRASES_CHARS)), len(sentences))
+        yield "".join(sentences[first:last])
+        first = max(first + 1, bisect.bisect(starts, starts[last] - _OVERLAP_CHARS) - 1)
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """All of a short text; of a long one each sentence with the one after it."""
-    if len(text) <= _WINDOW_CHARS:
-        if plain(text):
-            yield text
-        return
-    sentences = [
-        s[k : k + _MAX_PIECE] for s in _SENTENCE_END.split(text) if s.strip() for k in range(0, len(s), _MAX_PIECE)
-    ]
-    for k, sentence in enumerate(sentences):
-        yield " ".join((sentence, *sentences[k + 1 : k + 2]))
+    """Each sentence with the one after it, as written and without disguises."""
+    read = [forms(sentence) for sentence in _sentences(text)]
+    for one, two in itertools.zip_longest(read, read[1:], fillvalue=[""]):
+        pairs = (f"{one[k]} {two[k]}".strip() for k in (-1, 0))
+        yield from {tuple(_WORDS.findall(_HAN_GAP.sub("", pair))): pair for pair in pairs}.values()
