@@ -35,6 +35,7 @@ check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP) ## measure beside peers, into docs/results/bench.md
+	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt
 	$(BIN)/python benchmarks/bench.py
 
 clean: ## remove the virtual environment and caches, keep runs/
