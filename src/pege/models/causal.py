@@ -212,8 +212,12 @@ def _embedded_base(cache_dir: Path | None) -> Path:
         return folder
     file = base_gguf()
     log.info("converting the embedded base model once, into %s", folder)
-    with whole_folder(folder, mode=0o700) as temporary:
-        _convert_gguf(file, temporary)
+    try:
+        with whole_folder(folder, mode=0o700) as temporary:
+            _convert_gguf(file, temporary)
+    except OSError:
+        if not (folder / "config.json").is_file():  # else another process was first
+            raise
     return folder
 
 
