@@ -2,23 +2,25 @@
 
     python benchmarks/bench.py [--repeats 5] [--dialogs 100] [--output docs/results/bench.md]
 
-The loss has a table of its own (`benchmarks/loss.py`), which is written behind ours in the same file.
+Each part leaves its rows in `runs/bench`, with the machine they are from; stopped, the same command goes on behind the
+last part that is whole. Parts of another processor are measured anew. The loss has a table of its own
+(`benchmarks/loss.py`), which is written behind ours in the same file.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import score
 import train
 from cyclopts import App, Parameter
-from rows import table
+from rows import Row, processor, table
 
+import loss
 import selfchat
-from pege.io import write_text
+from pege.io import read_json, write_json, write_text
 
 app = App(help="All benchmarks into one table.", default_parameter=Parameter(negative=()))
 
@@ -30,21 +32,29 @@ def main(
     dialogs: int = 100,
     turns: int = 10,
     utterances: int = 1_000_000,
-    no_loss: bool = False,
+    folder: Path = Path("runs/bench"),
     output: Path = Path("docs/results/bench.md"),
 ) -> None:
-    """Write the table."""
-    rows = score.measure(utterances, repeats)
-    rows += train.measure(32, 8, repeats, bf16=False)
-    rows += selfchat.measure(dialogs, turns, repeats, "float32", 4, True)
+    """Measure what is not measured yet, write the table."""
+    sizes = {"processor": processor(), "repeats": repeats}
+    chats = {**sizes, "dialogs": dialogs, "turns": turns}
+
+    def once(name: str, made_of: dict[str, Any], part: Callable[[], Any]) -> Any:
+        file = folder / f"{name}.json"
+        if file.is_file() and (found := read_json(file))["made_of"] == made_of:
+            return found["rows"]
+        rows = part()
+        rows = rows if isinstance(rows, str) else [vars(r) for r in rows]
+        write_json(file, {"made_of": made_of, "rows": rows})
+        print(f"measured: {name}")
+        return rows
+
+    rows = once("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
+    rows += once("train", sizes, lambda: train.measure(32, 8, repeats, bf16=False))
+    rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))
+    own = once("loss", sizes, lambda: loss.table(repeats))
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"
-    text += table(rows)
-    if not no_loss:
-        with tempfile.TemporaryDirectory() as folder:
-            own = Path(folder) / "loss.md"
-            command = [sys.executable, str(Path(__file__).with_name("loss.py")), "--output", str(own)]
-            subprocess.run([*command, "--repeats", str(repeats)], check=True)
-            text += f"\n## Loss\n\n{own.read_text(encoding='utf-8')}"
+    text += f"{table([Row(**r) for r in rows])}\n## Loss\n\n{own}"
     write_text(output, text)
     print(text)
 

@@ -1,16 +1,19 @@
-"""Time and peak memory of the fused PEGE loss beside its peers, forward and backward.
+"""Time, peak memory and gradient error of the fused PEGE loss beside its peers, forward and backward.
 
     python benchmarks/loss.py [--repeats 7] [--output docs/results/bench-loss.md]
 
 Rows: the fused loss, filtered (by default for a frozen head) and exact (for a trained one); the eager formula; and with
 plain NLL `F.cross_entropy` on full logits, torch's `linear_cross_entropy` with chunking, cut-cross-entropy's compiled
-path (`pip install 'pege[bench]'`; a C++ compiler). All rows of a shape take turns, so that a noisy machine disturbs
-them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its
-inputs aside, measured in a process of its own.
+path and Liger's chunked loss (`pip install 'pege[bench]'`; a C++ compiler). Liger has no plain NLL in chunks; its GRPO
+loss with advantages of 1, on policy and without a reference, has NLL's gradient. All rows of a shape take turns, so
+that a noisy machine disturbs them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is
+what the process grew by, its inputs aside, measured in a process of its own. The error is the largest of a row's
+gradients': the norm of the difference from the plain formula's in float64, over that one's norm.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import statistics
@@ -37,7 +40,7 @@ SHAPES = {
 }
 
 
-COMMON, OWN = 6.0, 2.0  # of 262k columns 9 % have a softmax above 1e-7 somewhere in 128 tokens; entropy 2.3 nats
+COMMON, OWN = 5.5, 3.0  # of 262k columns 17 % have a softmax above 1e-7 somewhere in 128 tokens; entropy 2.4 nats
 
 
 def make_inputs(n_tokens: int, n_hidden: int, n_vocabulary: int, trained: bool) -> dict[str, torch.Tensor]:
@@ -94,7 +97,50 @@ def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
         steps["cut-cross-entropy, compiled"] = run(
             lambda: linear_cross_entropy(hidden, weight, labels, impl="torch_compile")
         )
+    if find_spec("liger_kernel"):
+        steps["Liger chunked"] = run(liger_loss(hidden, weight, labels))
     return steps
+
+
+LIGER_ROWS = 4  # Liger's chunks are samples
+
+
+def liger_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Liger's chunked GRPO loss where its gradient is NLL's; its value is not."""
+    from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
+
+    grpo = LigerFusedLinearGRPOLoss(beta=0.0, use_ref_model=False, loss_type="bnpo")
+    n_rows = math.gcd(LIGER_ROWS, len(labels))
+    ids = labels.view(n_rows, -1)
+    mask, advantages = torch.ones_like(ids), torch.ones(n_rows)
+    return lambda: grpo(hidden.view(n_rows, -1, hidden.shape[-1]), weight, ids, mask, advantages)[0]
+
+
+def references(inputs: dict[str, torch.Tensor]) -> dict[bool, list[torch.Tensor]]:
+    """Gradients of hidden states and weight in float64, of NLL (False) and PEGE (True)."""
+    double = {k: t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
+              for k, t in inputs.items()}  # fmt: skip
+    steps = make_steps(double)
+    found = {}
+    for guided, row in ((False, "cross_entropy, full logits"), (True, "PEGE eager")):
+        steps[row]()
+        found[guided] = gradients(double)
+    return found
+
+
+def gradients(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Those of hidden states and weight that there are."""
+    return [t.grad.clone() for t in (inputs["hidden"], inputs["weight"]) if t.grad is not None]
+
+
+def errors(inputs: dict[str, torch.Tensor], steps: dict[str, Step]) -> dict[str, float]:
+    """Largest relative error of each row's gradients."""
+    right, found = references(inputs), {}
+    for row, step in steps.items():
+        step()
+        pairs = zip(gradients(inputs), right[row.startswith("PEGE")], strict=True)
+        found[row] = max(float((a.double() - b).norm() / b.norm()) for a, b in pairs)
+    return found
 
 
 def peak_memory_mb(shape: str, row: str) -> float:
@@ -107,7 +153,8 @@ def probe(shape: str, row: str) -> float:
     """What `peak_memory_mb` runs in its own process."""
     inputs = make_inputs(*SHAPES[shape])
     step = make_steps(inputs)[row]
-    make_steps(make_inputs(8, 8, 16, True))[row]()  # loads libraries and starts threads, compiles
+    for size in ((8, 8, 16), (16, 12, 40)):  # loads libraries, starts threads, compiles: the second time for any size
+        make_steps(make_inputs(*size, SHAPES[shape][3]))[row]()
     page, peak, done = resource.getpagesize(), 0, threading.Event()
 
     def resident() -> int:
@@ -135,22 +182,27 @@ def table(repeats: int) -> str:
         f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, float32, median of {repeats}",
         "",
-        "| shape (T, H, V) and head | loss | ms | spread (min - max) | ratio to cross_entropy | extra memory, MB |",
-        "|---|---|---|---|---|---|",
+        "| shape (T, H, V) and head | loss | ms | spread (min - max) | ratio to cross_entropy | extra memory, MB "
+        "| error of gradients |",
+        "|---|---|---|---|---|---|---|",
     ]
     for shape, size in SHAPES.items():
-        times = time_steps(make_steps(make_inputs(*size)), repeats)
+        inputs = make_inputs(*size)
+        steps = make_steps(inputs)
+        times, wrong = time_steps(steps, repeats), errors(inputs, steps)
         plain = statistics.median(times["cross_entropy, full logits"])
         for row, seconds in times.items():
             median = statistics.median(seconds)
             lines.append(
                 f"| {shape} | {row} | {median * 1e3:.0f} | {min(seconds) * 1e3:.0f} - {max(seconds) * 1e3:.0f} "
-                f"| {median / plain:.2f} | {peak_memory_mb(shape, row):.0f} |"
+                f"| {median / plain:.2f} | {peak_memory_mb(shape, row):.0f} | {wrong[row]:.0e} |"
             )
     return "\n".join(lines) + "\n"
 
 
-app = App(help="Time and memory of the PEGE loss beside its peers.", default_parameter=Parameter(negative=()))
+app = App(
+    help="Time, memory and gradient error of the PEGE loss beside its peers.", default_parameter=Parameter(negative=())
+)
 
 
 @app.default

@@ -6,6 +6,7 @@ keys, an inner width of 64: the tiny model of `tests/conftest.py`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections import Counter
 import pytest
 import torch
 from tests.training.test_training import LORA, make_trainer
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,6 +56,14 @@ def setting(tiny_model_dir, lexicon_file, dialogs):
     return model, tokenizer, lexicon, list(make_samples(dialogs, tokenizer, lexicon, max_length=200))
 
 
+def peak_bytes(work):
+    """What torch holds at most beyond what it held before, by its own account of each allocation."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        work()
+    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+
+
 def linear_flops(counter):
     counts = counter.get_flop_counts()["Global"]
     return sum(n for op, n in counts.items() if op.__name__ in ("mm", "addmm"))
@@ -69,6 +79,23 @@ def test_the_loss_never_makes_a_tensor_of_all_tokens_by_the_vocabulary(is_traine
             p_positive=0.1, p_negative=0.7, n_utterances=5,
         ).loss.backward()  # fmt: skip
     assert sizes.largest <= 512 * v * 4  # a chunk of 512 tokens; the gradient of the head is smaller
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_the_loss_holds_the_exponentials_of_a_chunk_and_two_tiles(is_trained):
+    n, v = 1024, 30_000
+    hidden, weight = torch.randn(n, H, requires_grad=True), torch.randn(v, H, requires_grad=is_trained)
+    peak = peak_bytes(
+        lambda: pege_loss(
+            hidden, weight, torch.randint(0, v, (n,)), token_vad=torch.rand(v, 3), user_vad=torch.rand(3),
+            p_positive=0.1, p_negative=0.7, n_utterances=5,
+        ).loss.backward()
+    )  # fmt: skip
+    # the chunk: 48 MB where columns are left out, else 512 tokens; two tiles of 2048 columns, for what stays of one and
+    # for its factors; [1, O] twice; the states gathered; the gradients, twice where they are handed on
+    chunk = 512 * v if is_trained else 12_000_000
+    gradients = 2 * (n * H + is_trained * v * H)
+    assert peak <= 4 * (chunk + 2 * 512 * 2048 + 2 * 4 * v + n * H + gradients) + 2**20
 
 
 def test_a_step_with_lora_multiplies_each_token_once_forward_and_once_backward(setting, tmp_path):

@@ -11,7 +11,8 @@ from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pege.errors import InputError
-from pege.models.causal import check_head, head_of, last_hidden_states, load_model
+from pege.models import causal
+from pege.models.causal import check_head, head_of, last_hidden_states, load_model, run_to_head
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -124,3 +125,26 @@ def test_what_is_no_model_is_named(tmp_path):
         load_model(tmp_path / "nothing")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model("no-such-model-anywhere")
+
+
+def test_what_is_done_at_the_head_is_done_before_the_model_multiplies_with_it():
+    model = random_model("llama", SIZES)
+    order, ids = [], torch.arange(7)[None]
+    handle = model.lm_head.register_forward_hook(lambda *_: order.append("called"))
+    found, _ = run_to_head(model, at_head=lambda hidden: order.append("at") or hidden.sum(), input_ids=ids)
+    handle.remove()
+    assert order == ["at", "called"]
+    assert found == last_hidden_states(model, ids, torch.ones_like(ids)).sum()
+
+
+def test_of_two_processes_that_convert_the_base_at_once_both_have_it(tmp_path, monkeypatch):
+    def convert(_file, folder):
+        for place in (folder, tmp_path / "smollm2-135m-instruct"):  # ours, and that of a faster process
+            place.mkdir(exist_ok=True)
+            (place / "config.json").write_text("{}")
+
+    monkeypatch.setattr(causal, "base_gguf", lambda: tmp_path / "x.gguf")
+    monkeypatch.setattr(causal, "_convert_gguf", convert)
+    found = causal.resolve_model("base", cache_dir=tmp_path)
+    assert found == str(tmp_path / "smollm2-135m-instruct")
+    assert [p.name for p in tmp_path.iterdir()] == ["smollm2-135m-instruct"]

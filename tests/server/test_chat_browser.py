@@ -318,6 +318,7 @@ def test_a_change_of_language_or_colours_keeps_the_talk_of_the_page(store, open_
         assert page.locator("html").get_attribute("data-theme") == "dark"
         page.get_by_role("button", name="中文").click()
         page.wait_for_selector("html[lang=zh-CN]")
+        until(page, "document.querySelectorAll('#talk .text').length === 2")
         assert texts(page) == ["hello", "I am here."]
         assert page.locator("html").get_attribute("data-theme") == "dark"
         page.reload()

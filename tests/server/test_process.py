@@ -153,7 +153,7 @@ def test_ten_times_more_than_fit_are_429_and_all_that_fit_are_answered(tmp_path,
 
 @pytest.mark.slow
 def test_who_sends_or_reads_a_byte_at_a_time_holds_no_place_and_is_cut(tmp_path, start):
-    limit_s = 3.0
+    limit_s = 8.0
     server = start(Says(LONG), tmp_path, "--max_batch", "1", "--max_queue", "1", "--timeout_s", str(limit_s))
     body = json.dumps({**HELLO, "stream": True}).encode()
     with socket.create_connection(address(server), timeout=20) as sends, socket.create_connection(

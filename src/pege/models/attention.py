@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,22 +72,30 @@ def packed_attention(
     return torch.cat([sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1), None
 
 
-def run_packed(model: Any, *, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def run_packed(
+    model: Any, *, input_ids: Tensor, attention_mask: Tensor, at_head: Callable[[Tensor], Any] | None = None
+) -> Any:
     """Give what `pege.models.causal.run_to_head` gives, (B, S, H), computed without the padding, which gets zeros.
 
     Args:
         model: of which `use_packed_attention` said that it can.
         input_ids: (B, S).
         attention_mask: (B, S), 0 at padding.
+        at_head: as there, called with the (B, S, H).
     """
     is_token = attention_mask.bool()
     lengths = is_token.sum(1, dtype=torch.int32)  # (B,)
     starts = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))  # (B + 1,)
     positions = is_token.long().cumsum(1) - 1
     longest = input_ids.shape[1]
-    packed, _ = run_to_head(
-        model, input_ids=input_ids[is_token][None], position_ids=positions[is_token][None],
+
+    def padded(packed: Tensor) -> Any:
+        hidden = packed.new_zeros((*input_ids.shape, packed.shape[-1]))
+        hidden = hidden.masked_scatter(is_token[..., None], packed)
+        return hidden if at_head is None else at_head(hidden)
+
+    found, _ = run_to_head(
+        model, at_head=padded, input_ids=input_ids[is_token][None], position_ids=positions[is_token][None],
         cu_seq_lens_q=starts, cu_seq_lens_k=starts, max_length_q=longest, max_length_k=longest,
     )  # fmt: skip
-    hidden = packed.new_zeros((*input_ids.shape, packed.shape[-1]))
-    return hidden.masked_scatter(is_token[..., None], packed)
+    return found

@@ -7,7 +7,7 @@ import importlib.resources
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,8 +227,12 @@ def _embedded_base(cache_dir: Path | None) -> Path:
         return folder
     file = base_gguf()
     log.info("converting the embedded base model once, into %s", folder)
-    with whole_folder(folder, mode=0o700) as temporary:
-        _convert_gguf(file, temporary)
+    try:
+        with whole_folder(folder, mode=0o700) as temporary:
+            _convert_gguf(file, temporary)
+    except OSError:
+        if not (folder / "config.json").is_file():  # else another process was first
+            raise
     return folder
 
 
@@ -300,10 +304,11 @@ def _number(config: Any, *names: str) -> float | None:
 
 def last_hidden_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Run a causal LM and give what its output matrix is multiplied with, (B, S, H); see `run_to_head`."""
-    return run_to_head(model, input_ids=input_ids, attention_mask=attention_mask)[0]
+    hidden: Tensor = run_to_head(model, input_ids=input_ids, attention_mask=attention_mask)[0]
+    return hidden
 
 
-def run_to_head(model: Any, **inputs: Any) -> tuple[Tensor, Any]:
+def run_to_head(model: Any, *, at_head: Callable[[Tensor], Any] | None = None, **inputs: Any) -> tuple[Any, Any]:
     """Run a model, and give what its output matrix is multiplied with, (B, S, H), beside what it gives itself.
 
     Logits are computed for the last position only. The call goes through the model as it is wrapped, so that data
@@ -311,15 +316,17 @@ def run_to_head(model: Any, **inputs: Any) -> tuple[Tensor, Any]:
 
     Args:
         model: with an output matrix.
+        at_head: called with the (B, S, H) where the output matrix is about to be; what it gives stands in their place
+            in what is returned. Weights shared out among processes (FSDP) are whole there, and may not be later.
         **inputs: of its ``forward``.
 
     Raises:
         InputError: a model that does not use its output matrix as a module, once a call.
     """
-    caught: list[Tensor] = []
+    caught: list[Any] = []
 
     def catch(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        caught.append(inputs[0])
+        caught.append(inputs[0] if at_head is None else at_head(inputs[0]))
         return (inputs[0][:, -1:], *inputs[1:])
 
     plain = unwrap(model)

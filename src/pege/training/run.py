@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.training_args import ParallelMode
 
 from pege.dialog import Dialog
 from pege.errors import InputError
@@ -137,11 +138,16 @@ def _with_lora(model: Any, config: TrainConfig) -> Any:
 def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
     names = _DEFAULTS | {"use_cpu": not torch.cuda.is_available()} | config.names_of("training")
     try:
-        return TrainingArguments(
+        found = TrainingArguments(
             output_dir=str(folder), seed=config.seed, remove_unused_columns=False, label_names=["labels"], **names
         )
     except (ValueError, TypeError) as e:
         raise InputError(str(e), where="training", fix="see transformers.TrainingArguments") from e
+    if found.fsdp and found.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise InputError(
+            "there is one process, so nobody to share with", where="training.fsdp", fix="start with torchrun"
+        )
+    return found
 
 
 def _generation(config: TrainConfig) -> GenerationConfig | None:

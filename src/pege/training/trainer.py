@@ -41,7 +41,8 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: of the Trainer.
 
     Raises:
-        InputError: a model whose logits are not made as the loss takes them (`pege.models.causal.check_head`).
+        InputError: a model whose logits are not made as the loss takes them (`pege.models.causal.check_head`); FSDP on
+            CPUs.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if self.args.fsdp and not self.is_fsdp_enabled:  # accelerate would train with whole weights, and not say so
+            raise InputError("weights are shared out among GPUs only", where="training.fsdp", fix="leave it out")
         self.packs = False
         if unwrap(self.model).config.model_type not in OUR_KINDS:  # theirs are tested, and PLATO-2 reads both ways
             check_head(self.model)
@@ -71,8 +74,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Give the loss over the tokens of the global batch; see `transformers.Trainer.compute_loss`."""
-        hidden, extra = self._run(model, inputs)
-        out = self._guided_loss(model, hidden, inputs, num_items_in_batch)
+        out, extra = self._run(model, inputs, num_items_in_batch)
         loss = out.loss
         if extra is not None:
             loss = loss + extra / self.args.gradient_accumulation_steps
@@ -82,14 +84,21 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
                 loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
         return (loss, {"nll": out.nll.detach()}) if return_outputs else loss
 
-    def _run(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Hidden states, (B, S, H), and what MoEL and MIME learn besides: the emotion, a KL (means over the batch)."""
+    def _run(
+        self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
+    ) -> tuple[PegeOutput, Tensor | None]:
+        """Our loss, and what MoEL and MIME learn besides: the emotion, a KL (means over the batch)."""
         own = {k: v for k, v in inputs.items() if k not in GUIDANCE}
+
+        def at_head(hidden: Tensor) -> PegeOutput:
+            with torch.autocast(hidden.device.type, enabled=False):
+                return self._guided_loss(model, hidden, inputs, num_items_in_batch)
+
         if self.packs:
-            return run_packed(model, **own), None
-        hidden, output = run_to_head(model, **own)
+            return run_packed(model, at_head=at_head, **own), None
+        out, output = run_to_head(model, at_head=at_head, **own)
         terms = [t for name in ("emotion_loss", "kl") if (t := getattr(output, name, None)) is not None]
-        return hidden, torch.stack(terms).sum() if terms else None
+        return out, torch.stack(terms).sum() if terms else None
 
     def _guided_loss(
         self, model: Any, hidden: Tensor, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
@@ -150,8 +159,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         model.eval()
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            hidden, _ = self._run(model, inputs)
-            out = self._guided_loss(model, hidden, inputs, None)
+            out, _ = self._run(model, inputs, None)
         total = out.nll.double() * out.n_tokens
         sums = torch.stack((total, torch.full_like(total, out.n_tokens)))[None]  # (1, 2), where the loss is
         return out.loss.detach(), sums, sums
