@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from pege.agent.alert import Alerts
 from pege.agent.guard import ModelGuard, load_guard, read_verdict
 from pege.agent.guided import Guide, GuidedLogits
 from pege.agent.output_filter import refuse_response, support_text
+from pege.agent.path import SafetyConfig, load_guarded_agent
 from pege.agent.turn import Turn
 from pege.dialog import Context, Emotion, make_dialog
 from pege.errors import InputError
@@ -221,3 +224,47 @@ def test_a_response_is_not_said_where_the_filter_fails(monkeypatch):
     turn.feed("A second. And")
     assert "tell me more" in turn.end()
     assert (turn.reason, turn.is_fixed) == ("check-failed", True)
+
+
+def test_what_a_run_started_from_is_looked_at_and_where_it_is_lost_nobody_knows(tiny_model_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = shutil.copytree(tiny_model_dir, tmp_path / "runs" / "plain")
+    write_run(plain, loss={"alpha": 0, "beta": 0})
+    assert load_agent("runs/plain").can_support
+    further = write_run(shutil.copytree(tiny_model_dir, tmp_path / "runs" / "b"), model="runs/plain", loss={"alpha": 0})
+    assert load_agent("runs/b").can_support
+    shutil.move(plain, tmp_path / "elsewhere")
+    assert not load_agent("runs/b").can_support
+    (further / "metrics.json").write_text('{"pege_is_guided": false}')  # the run knew
+    assert load_agent("runs/b").can_support
+    write_run(plain.parent / "b")  # no loss at all
+    assert not load_agent("runs/b").can_support
+
+
+@pytest.mark.parametrize("named", ["trivial:cheerful", "guided"])
+def test_who_may_not_support_is_refused_at_the_start(named, tiny_model_dir, tmp_path):
+    if named == "guided":
+        named = str(write_run(shutil.copytree(tiny_model_dir, tmp_path / "run"), loss={"alpha": 5, "beta": 2}))
+    with pytest.raises(InputError, match="learned guidance"):
+        load_guarded_agent("trivial:parrot", SafetyConfig(support=named))
+    told = load_guarded_agent(str(tiny_model_dir), SafetyConfig(support="http://127.0.0.1:1/v1#m"))
+    assert told.support.name.startswith("m@")
+
+
+def test_the_program_ends_though_alerts_hang():
+    code = """
+from pege.agent import alert
+alert.Alerts.close.__defaults__ = (0.5,)
+alerts = alert.Alerts(("sh", "-c", "exec sleep 60 >/dev/null 2>&1"))
+for _ in range(6):
+    alerts("abuse")
+"""
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=55, check=True)
+    assert time.monotonic() - start < 50
+    assert "were not told" in done.stderr
+
+
+def test_no_control_character_of_a_models_reaches_anybody():
+    turn = Turn("hello")
+    assert turn.feed("I hear\x00 you.\x07\x9b Go") == "I hear you."

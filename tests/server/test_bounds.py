@@ -234,3 +234,32 @@ def test_another_model_supports_in_the_server_too(monkeypatch):
     assert "I hear you." in "".join(asyncio.run(texts_of(service)))
     assert agent.n_asked == 0
     service.close()
+
+
+def test_a_check_that_goes_on_after_its_client_left_keeps_its_place():
+    guard = SlowGuard()
+    service = Service(GuardedAgent(Echo(), guards=[guard]), max_batch=2, max_queue=1, max_per_key=2)
+
+    async def ask(text, key):
+        context = Context(utterances=make_dialog([text]).messages)
+        return [e async for e in service.stream(context, key=key)]
+
+    async def run():
+        left = [asyncio.create_task(ask(f"hello {k}", "a")) for k in range(2)]
+        while guard.n < 2:
+            await asyncio.sleep(0.01)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        with pytest.raises(QueueFullError, match="this key"):
+            await ask("hello", "a")
+        waiting = asyncio.create_task(ask("hello", "b"))
+        await asyncio.sleep(0.05)
+        with pytest.raises(QueueFullError):
+            await ask("hello", "c")
+        guard.free.set()
+        assert (await waiting)[-1].text == "You said: hello"
+        return await ask("hello again", "a")
+
+    assert asyncio.run(run())[-1].text == "You said: hello again"
+    service.close()

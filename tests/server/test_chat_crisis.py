@@ -40,7 +40,7 @@ def test_the_page_is_told_of_a_crisis_and_what_it_says_from_then_on_is_heeded(st
     agent = Listens("I am with you.")
     person = Person(app_of(agent, store))
     names = [name for name, _ in person.say(CRISES[language])]
-    assert names == ["piece", "crisis", "done"]
+    assert names == ["crisis", "piece", "done"]
     events = person.say(CALM, had_crisis=True)  # edited
     assert last_of(events, "done")["shown"][-1]["stage"] == "off"
     assert last_of(events, "crisis") == {}
@@ -100,3 +100,16 @@ def test_a_dialog_that_was_kept_before_there_was_the_column_shows_its_crisis(sto
     client = TestClient(app_of(Says(), again), base_url=BASE, cookies={PERSON_COOKIE: secret})
     assert 'data-crisis="yes"' in client.get(f"/dialog/{key}").text
     again.close()
+
+
+def test_a_check_that_failed_once_is_no_crisis(store, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no weights")
+
+    person = Person(app_of(Listens("I am with you."), store))
+    with monkeypatch.context() as patch:
+        patch.setattr("pege.agent.guarded.judge_dialog", broken)
+        events = person.say(CALM)
+    assert last_of(events, "done")["text"] == help_text("en")
+    assert last_of(events, "done")["shown"][-1]["kind"] == "refused"
+    assert "crisis" not in [name for name, _ in events]

@@ -164,7 +164,9 @@ def test_a_run_folder_holds_all_that_it_depends_on_and_loads_as_a_model(config, 
     assert {"config.yaml", "versions.json", "log.jsonl", "metrics.json", "done", "adapter_model.safetensors"} <= {
         p.name for p in folder.iterdir()
     }
-    assert read_json(folder / "metrics.json")["validation_perplexity"] > 1
+    metrics = read_json(folder / "metrics.json")
+    assert metrics["validation_perplexity"] > 1
+    assert metrics["pege_is_guided"] is True
     model, _ = load_model(folder, dtype="float32")
     base, _ = load_model(config.model, dtype="float32")
     assert not torch.equal(model.model.layers[0].self_attn.q_proj.weight, base.model.layers[0].self_attn.q_proj.weight)

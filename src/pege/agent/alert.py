@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import queue
 import subprocess
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 log = logging.getLogger(__name__)
@@ -26,21 +27,35 @@ class Alerts:
 
     def __init__(self, command: tuple[str, ...] = (), url: str | None = None) -> None:
         self._command, self._url = command, url
-        self._pool = ThreadPoolExecutor(_N_AT_ONCE, thread_name_prefix="pege-alert")
-        self._room = threading.Semaphore(_N_AT_ONCE + _N_WAITING)
+        self._waiting: queue.Queue[tuple[str, datetime]] = queue.Queue(_N_WAITING)
+        if command or url:
+            for _ in range(_N_AT_ONCE):  # daemons: an alert that hangs does not keep the program from ending
+                threading.Thread(target=self._work, name="pege-alert", daemon=True).start()
+            atexit.register(self.close)
 
     def __call__(self, kind: str) -> None:
         """Tell of a hit: ``self-harm``, ``harm-to-others``, ``abuse`` or ``check-failed``."""
         if not (self._command or self._url):
             return
-        if not self._room.acquire(blocking=False):
+        try:
+            self._waiting.put_nowait((kind, datetime.now(UTC)))
+        except queue.Full:
             log.error("too many alerts wait; one was not told")
-            return
-        self._pool.submit(self._tell, kind, datetime.now(UTC)).add_done_callback(lambda _: self._room.release())
 
-    def close(self) -> None:
-        """Wait until all is told."""
-        self._pool.shutdown()
+    def close(self, limit_s: float = 10.0) -> None:
+        """Wait until all is told, so many seconds at most; what was not told by then is logged."""
+        with self._waiting.all_tasks_done:
+            self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, limit_s)
+        if n := self._waiting.unfinished_tasks:
+            log.error("%d alerts were not told", n)
+
+    def _work(self) -> None:
+        while True:
+            kind, when = self._waiting.get()
+            try:
+                self._tell(kind, when)
+            finally:
+                self._waiting.task_done()
 
     def _tell(self, kind: str, when: datetime) -> None:
         if self._command:

@@ -132,7 +132,7 @@ class LocalAgent(ModelAgent):
     def n_new(self, n_prompt: int) -> int:
         """Tokens that the utterance after a prompt of so many may have; both fit the model's positions."""
         n, wanted = self._n_positions, int(self.generation["max_new_tokens"])
-        return wanted if n is None else min(wanted, n - n_prompt)
+        return wanted if n is None else max(1, min(wanted, n - n_prompt))
 
     def prompts(self, contexts: Sequence[Context]) -> tuple[list[list[int]], list[int]]:
         """Give the token ids of each context with the header of what follows, and the tokens that end an utterance."""

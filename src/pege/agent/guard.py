@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pege.agent.endpoint import without_control
@@ -16,7 +17,6 @@ from pege.safety.remember import Remembered
 
 _MAX_TOKENS = 48
 _DEADLINE_S = 10.0  # of one question to an endpoint, a second try and all waiting included
-_N_PARALLEL = 64  # questions at once to one endpoint
 _SEVERITY = re.compile(r"^\s*(?:safety:\s*)?(safe|unsafe|controversial)\b", re.IGNORECASE)
 #: what guards call it -> our kind; other categories (sexual content, unethical acts, hate, copyright) are no crisis
 _KINDS: list[tuple[re.Pattern[str], Kind]] = [
@@ -68,42 +68,41 @@ def load_guard(spec: str, *, api_key: str | None = None) -> ModelGuard:
         url, _, model = spec.partition("#")
         if not model:
             raise InputError("names no model", where=spec, fix="write http://HOST:PORT/v1#MODEL")
-        pool = ThreadPoolExecutor(_N_PARALLEL, thread_name_prefix="pege-guard")
-        return ModelGuard(functools.partial(_ask_in_time, pool, _client(url, api_key), model))
+        return ModelGuard(functools.partial(_ask_endpoint, url, api_key, model))
     from pege.models.causal import fast_device, fast_dtype, load_model
 
     model, tokenizer = load_model(spec, dtype=fast_dtype())
     encode_message(tokenizer, "")  # a guard that cannot be asked is refused now, not at each text
-    return ModelGuard(functools.partial(_ask_local, model.to(fast_device()), tokenizer))
+    return ModelGuard(functools.partial(_ask_local, threading.Lock(), model.to(fast_device()), tokenizer))
 
 
-def _client(url: str, api_key: str | None) -> Any:
-    from openai import OpenAI
-
-    # once more where a kept connection had ended
-    return OpenAI(base_url=url, api_key=api_key or "none", timeout=_DEADLINE_S, max_retries=1)
-
-
-def _ask_in_time(pool: ThreadPoolExecutor, client: Any, model: str, text: str) -> str:
+def _ask_endpoint(url: str, api_key: str | None, model: str, text: str) -> str:
     """Ask an endpoint; whatever it does, sending a byte a second too, there is an answer or a TimeoutError in time."""
-    asked = pool.submit(_ask_endpoint, client, model, text)
-    try:
-        return asked.result(_DEADLINE_S)
-    finally:
-        asked.cancel()  # where it has not begun
+    from openai import AsyncOpenAI
+
+    messages: Any = [{"role": "user", "content": without_control(text)}]
+
+    async def ask() -> str:
+        async with asyncio.timeout(_DEADLINE_S), AsyncOpenAI(base_url=url, api_key=api_key or "none") as client:
+            answer = await client.chat.completions.create(
+                model=model, messages=messages, temperature=0, max_tokens=_MAX_TOKENS
+            )
+        return answer.choices[0].message.content or ""
+
+    return asyncio.run(ask())  # a connection of its own: at the deadline it is closed, and nothing of it stays
 
 
-def _ask_endpoint(client: Any, model: str, text: str) -> str:
-    messages = [{"role": "user", "content": without_control(text)}]
-    answer = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=_MAX_TOKENS)
-    return answer.choices[0].message.content or ""
-
-
-def _ask_local(model: Any, tokenizer: Any, text: str) -> str:
+def _ask_local(one: threading.Lock, model: Any, tokenizer: Any, text: str) -> str:
+    """Ask a model of our own, which answers one text at a time; who waits too long gets a TimeoutError."""
     import torch
 
-    ids = torch.tensor([encode_message(tokenizer, text)], device=model.device)  # (1, S)
-    with torch.inference_mode():
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=_MAX_TOKENS)
-    words: str = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    if not one.acquire(timeout=_DEADLINE_S):
+        raise TimeoutError("the guard has too much to read")
+    try:
+        ids = torch.tensor([encode_message(tokenizer, text)], device=model.device)  # (1, S)
+        with torch.inference_mode():
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=_MAX_TOKENS)
+        words: str = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    finally:
+        one.release()
     return words

@@ -17,6 +17,7 @@ from pege.dialog import Context, Emotion
 from pege.safety import Crisis, help_for, judge_dialog
 
 log = logging.getLogger(__name__)
+CHECK_FAILED = "check-failed"  #: the kind where the check could not be made: the dialog need not have had a crisis
 
 #: Told of each hit: its kind, or ``check-failed``. No text of the user's is passed.
 Alert = Callable[[str], None]
@@ -93,8 +94,8 @@ class GuardedAgent:
             found = judge_dialog(said, guards=[guard.check for guard in self.guards])
         except Exception as e:  # fails closed: no model answers where a check could not
             log.error("the crisis check failed (%s); the fixed text is given", type(e).__name__)
-            self._tell("check-failed")
-            return Look(context, help_for(said[-1] if said else ""), "check-failed")
+            self._tell(CHECK_FAILED)
+            return Look(context, help_for(said[-1] if said else ""), CHECK_FAILED)
         if found.crisis:
             if found.is_new:
                 self._tell(found.crisis.kind)

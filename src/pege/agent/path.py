@@ -7,10 +7,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pege.agent import GuardedAgent, load_agent
+from pege.agent.agent import can_support
 from pege.agent.alert import Alerts
+from pege.agent.endpoint import EndpointAgent
 from pege.agent.guard import load_guard
 from pege.agent.output_filter import refuse_response
 from pege.emotion import load_emotion_classifier
+from pege.errors import InputError
 from pege.safety import check_crisis
 
 
@@ -43,7 +46,7 @@ def load_guarded_agent(spec: str, config: SafetyConfig, *, api_key: str | None =
         how: further arguments of ``load_agent``.
 
     Raises:
-        InputError: no such model; a check that cannot be loaded.
+        InputError: no such model; a check that cannot be loaded; one that may not support.
     """
     check_crisis("")
     refuse_response("hello")
@@ -52,5 +55,11 @@ def load_guarded_agent(spec: str, config: SafetyConfig, *, api_key: str | None =
     agent = load_agent(spec, api_key=api_key, **how)
     named = config.support
     support = None if named is None else agent if named == spec else load_agent(named, api_key=api_key, **how)
+    if support is not None and not isinstance(support, EndpointAgent) and not can_support(support):
+        raise InputError(
+            "has learned guidance, or cannot be told to support",
+            where=f"--support {named}",
+            fix="name base, or a run without the loss",
+        )
     alerts = Alerts(config.alert_command, config.alert_url)
     return GuardedAgent(agent, guards=guards, alert=alerts, support=support, emotions=classifier.emotions)

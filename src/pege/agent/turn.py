@@ -12,7 +12,7 @@ from pege.words import guess_language
 
 log = logging.getLogger(__name__)
 _SENTENCE = re.compile(rf".*?[{END_MARKS}\n]+[{CLOSING_MARKS}]*\s*", re.DOTALL)
-_SPACE = re.compile(r"[\s\ufffd]+")
+_SPACE = re.compile(r"[\s\ufffd\x00-\x1f\x7f-\x9f]+")
 _N_TRIES = 2
 
 

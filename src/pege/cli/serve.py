@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +56,7 @@ def serve(
         port=config.port,
         proxies=config.forwarded_allow_ips,
         on_start=lambda url: print(f"{url}/v1" + (f"\nweb chat: {url}/" if store else ""), flush=True),
-        timeout_graceful_shutdown=int(config.timeout_s),
+        timeout_graceful_shutdown=math.ceil(config.timeout_s),
         limit_concurrency=1_000,
         log_config=None,
     )

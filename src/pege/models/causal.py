@@ -170,9 +170,7 @@ def run_settings(name: str | Path) -> dict[str, Any]:
     Raises:
         InputError: a ``config.yaml`` that is cut: a prompt unlike that of the training would go unnoticed.
     """
-    folder = SHIPPED.get(str(name), Path(name))
-    place = folder.parent if folder.name.startswith("checkpoint-") else folder
-    file = place / "config.yaml"
+    file = _run_folder(name) / "config.yaml"
     if not file.is_file():
         return {}
     config = read_yaml(file)
@@ -182,18 +180,40 @@ def run_settings(name: str | Path) -> dict[str, Any]:
     return config
 
 
+def _run_folder(name: str | Path) -> Path:
+    folder = SHIPPED.get(str(name), Path(name))
+    return folder.parent if folder.name.startswith("checkpoint-") else folder
+
+
 def is_guided(name: str | Path, model: Any) -> bool:
     """Whether a model has learned guidance, which nothing can switch off: with the loss, or from preferences of it.
 
+    A run notes it in its metrics when it is done, and weights that are written whole, by a run or by `pege export`, in
+    their config. Of a run without the note, what it started from is looked at; one that is not found may be guided.
+
     Args:
-        name: what ``load_model`` took; of a run, what it started from is looked at too.
-        model: what it gave; a folder that `pege export` wrote says so in its config.
+        name: what ``load_model`` took.
+        model: what it gave.
     """
     run = run_settings(name)
-    loss = run.get("loss", {})
-    if "n_pairs" in run or loss.get("alpha") or loss.get("beta") or getattr(model.config, GUIDED_FIELD, False):
+    if getattr(model.config, GUIDED_FIELD, False) or learns_guidance(run):
         return True
-    return bool(run) and is_guided(run["model"], model)
+    if not run:
+        return False
+    folder, below = _run_folder(name), run["model"]
+    noted = read_json(folder / "metrics.json").get(GUIDED_FIELD) if (folder / "metrics.json").is_file() else None
+    if noted is not None:
+        return bool(noted)
+    is_known = below == BASE or below in SHIPPED or Path(below).exists()
+    return not is_known or is_guided(below, model)
+
+
+def learns_guidance(run: dict[str, Any]) -> bool:
+    """Whether a training config, empty for what is no run, teaches guidance itself."""
+    if not run:
+        return False
+    loss = run.get("loss")
+    return not isinstance(loss, dict) or bool(loss.get("alpha") or loss.get("beta"))  # preferences have no loss
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ SUPPORT_LINE = (
 )
 _PLAIN_HEADERS = {"system": "", "user": "User: ", "assistant": "Assistant: "}
 _MARK = '\ue000Aa"{}"\ue001'  # stands for a text; capital and quotes show a template that changes them
+_ONE = threading.Lock()  # `split_special_tokens` is a switch of the tokenizer, which other threads share
 _MARKS = re.compile(r'\ue000Aa"(\d+)"\ue001')
 
 
@@ -132,13 +134,15 @@ def _up_to(special: set[int], tail: list[int]) -> list[int]:
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    with _ONE:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
     return ids
 
 
 def _content_tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Tokens of what people wrote: the name of a special token is plain text there."""
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    with _ONE:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
 
 

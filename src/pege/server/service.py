@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from pege.agent import GuardedAgent
 from pege.agent.ask import End
-from pege.agent.guarded import Look
+from pege.agent.guarded import CHECK_FAILED, Look
 from pege.agent.settings import Settings
 from pege.agent.turn import Turn
 from pege.dialog import Context
@@ -32,9 +34,15 @@ _OUTCOMES = {QueueFullError: "queue-full", TimeoutError: "timeout", ModelFailedE
 
 @dataclass(frozen=True)
 class Piece:
-    """Text of the response that may be shown: the output filter has read it. Pieces are joined as they are."""
+    """Text of the response that may be shown: the output filter has read it. Pieces are joined as they are.
+
+    Attributes:
+        text: of it.
+        had_crisis: whether guidance is off from now on, for the rest of the dialog.
+    """
 
     text: str
+    had_crisis: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class Done:
     Attributes:
         text: all pieces.
         is_fixed: whether the whole text is fixed: of a crisis, or of a response that was refused at its start.
-        kind: ``self-harm``, ``harm-to-others``, ``abuse`` or ``check-failed`` where it answers a crisis.
+        kind: ``self-harm``, ``harm-to-others`` or ``abuse`` where it answers a crisis, ``earlier`` where nobody may
+            answer after one, ``check-failed``; else None.
         reason: why the model's response was cut or replaced by fixed text; None where it was not.
         finish: ``length`` where the limit of tokens cut it, else ``stop``.
         n_prompt: tokens read, where known.
@@ -73,25 +82,55 @@ class _Hands:
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
         self._n, self._most = 0, n_threads + n_waiting
 
-    async def run(self, deadline: float, work: Callable[..., _T], *given: Any) -> _T:
-        """Do work in a thread; what nobody waits for any more is not begun.
+    async def run(
+        self,
+        deadline: float,
+        work: Callable[..., _T],
+        *given: Any,
+        left: Callable[[Future[Any]], None] = lambda _: None,
+    ) -> _T:
+        """Do work in a thread; what nobody waits for any more is not begun, and what has begun keeps its place.
+
+        Args:
+            deadline: in seconds of ``time.monotonic``.
+            work: called with what is given.
+            given: to it.
+            left: told of work that goes on though nobody waits for it.
 
         Raises:
             QueueFullError: too much waits.
-            TimeoutError: it was not done at the deadline, in seconds of ``time.monotonic``.
+            TimeoutError: it was not done at the deadline.
         """
         if self._n >= self._most:
             raise QueueFullError
+        loop, wanted = asyncio.get_running_loop(), [given]
+
+        def act() -> Any:
+            return work(*wanted[0]) if wanted else None
+
         self._n += 1
+        done = self._pool.submit(act)
+        done.add_done_callback(lambda _: _tell(loop, self._give_back))
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
-        finally:
-            self._n -= 1
+                found: _T = await asyncio.shield(asyncio.wrap_future(done))
+                return found
+        except BaseException:
+            wanted.clear()
+            left(done)
+            raise
+
+    def _give_back(self) -> None:
+        self._n -= 1
 
     def close(self) -> None:
         """Take no more work."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *given: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(act, *given)
 
 
 class Service:
@@ -145,7 +184,7 @@ class Service:
         try:
             if key and self._n_open[key] > self._max_per_key:
                 raise QueueFullError("too many requests of this key at once")
-            async with aclosing(self._respond(context, settings or Settings(), start + self.timeout_s)) as events:
+            async with aclosing(self._respond(context, settings or Settings(), start + self.timeout_s, key)) as events:
                 async for event in events:
                     first_s = first_s or time.monotonic() - start
                     if isinstance(event, Done):
@@ -159,15 +198,25 @@ class Service:
             outcome = "failed"
             raise ModelFailedError(type(e).__name__) from e
         finally:
-            self._n_open[key] -= 1
-            if not self._n_open[key]:
-                del self._n_open[key]
+            self._leave(key)
             self._count(outcome, done, first_s, time.monotonic() - start)
 
-    async def _respond(self, context: Context, wanted: Settings, deadline: float) -> AsyncGenerator[Event]:
-        look = await self._checks.run(deadline, self.agent.look, context)
+    def _leave(self, key: str) -> None:
+        self._n_open[key] -= 1
+        if not self._n_open[key]:
+            del self._n_open[key]
+
+    def _keep_place(self, key: str, check: Future[Any]) -> None:
+        """A check that goes on after its client left holds a place of the key until it ends."""
+        loop = asyncio.get_running_loop()
+        self._n_open[key] += 1
+        check.add_done_callback(lambda _: _tell(loop, self._leave, key))
+
+    async def _respond(self, context: Context, wanted: Settings, deadline: float, key: str) -> AsyncGenerator[Event]:
+        left = functools.partial(self._keep_place, key)
+        look = await self._checks.run(deadline, self.agent.look, context, left=left)
         if look.fixed is not None:
-            yield Piece(look.fixed)
+            yield Piece(look.fixed, had_crisis=look.kind != CHECK_FAILED)
             yield await self._done(look, None, End(), deadline)
             return
         own = getattr(self.agent.speaker(look), "generation", {})
@@ -185,14 +234,14 @@ class Service:
                             end = piece
                             break
                         if turn.take(piece) and (shown := await self._filter.run(deadline, turn.let_out)):
-                            yield Piece(shown)
+                            yield Piece(shown, had_crisis=look.context.is_supportive)
                 shown = await self._filter.run(deadline, turn.end)
             except (QueueFullError, ModelFailedError):
                 if not is_again:
                     raise
                 shown = turn.give_up("failed")
             if shown:
-                yield Piece(shown)
+                yield Piece(shown, had_crisis=look.context.is_supportive)
             wanted, is_again = wanted.again(), True
         yield await self._done(look, turn, end, deadline)
 
@@ -202,8 +251,9 @@ class Service:
 
     def close(self) -> None:
         """Take no more requests, and answer those there are."""
+        deadline = time.monotonic() + self.timeout_s
         for source in {id(s): s for s in (self.source, self._support)}.values():
-            source.close(self.timeout_s)
+            source.close(max(0.0, deadline - time.monotonic()))
         self._checks.close()
         self._filter.close()
 

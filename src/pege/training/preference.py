@@ -12,7 +12,7 @@ import torch
 from pege.dialog import Emotion, Utterance
 from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_text
-from pege.models.causal import OUR_KINDS, load_model, run_settings
+from pege.models.causal import GUIDED_FIELD, OUR_KINDS, load_model, run_settings
 from pege.models.prompt import encode_dialog
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,9 @@ def run_preference(
     start_run(folder, config, packages=("torch", "transformers", "peft", "trl"))
     trainer.train()
     trainer.save_model(str(folder))
-    write_json(folder / "metrics.json", {"n_pairs": len(pairs), "n_steps": trainer.state.global_step})
+    write_json(
+        folder / "metrics.json", {GUIDED_FIELD: True, "n_pairs": len(pairs), "n_steps": trainer.state.global_step}
+    )
     write_text(folder / "done", "")
     return folder
 

@@ -29,7 +29,7 @@ from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
-from pege.models.causal import default_cache_dir, head_of
+from pege.models.causal import GUIDED_FIELD, default_cache_dir, head_of, is_guided, learns_guidance
 from pege.models.generation import check_generation
 from pege.training.config import TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for
@@ -69,6 +69,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     set_seed(config.seed)
     lexicon = load_lexicon(config.lexicon, value_range=config.lexicon_range)
     model, tokenizer = load_for_training(config)
+    guided = learns_guidance(config.resolved()) or is_guided(config.model, model)
     data = _samples(dialogs, config.data, config, model, tokenizer, lexicon)
     validation = _samples(held_out, config.validation, config, model, tokenizer, lexicon)
     n_rows = head_of(model).weight.shape[0]
@@ -95,6 +96,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     start = time.perf_counter()
     _train(trainer, folder)
     metrics = {
+        GUIDED_FIELD: guided,
         "n_dialogs": len(data),
         "n_steps": trainer.state.global_step,
         "seconds_last_start": round(time.perf_counter() - start, 1),
@@ -103,6 +105,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     if validation:
         found = trainer.evaluate()
         metrics |= {f"validation_{k}": found[f"eval_{k}"] for k in ("nll", "perplexity")}
+    model.config.update({GUIDED_FIELD: guided})
     trainer.save_model(str(folder))
     if generation is not None:
         generation.save_pretrained(folder)

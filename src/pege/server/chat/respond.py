@@ -25,30 +25,34 @@ async def respond(talk: Talk, secret: str, service: Service, store: Store, *, ke
     """Give the events of a response; ``key`` is what the person signed in with.
 
     ``kept`` {key, version, name}: all the page holds is on the disk now. ``unkept`` {why}: it is not (``gone``: the
-    database failed or says nothing; ``deleted``; ``many``), and the talk goes on. ``piece`` {text}. ``crisis`` {}: the
-    dialog had one, and the page says so from now on, whatever is edited. ``done`` {text, shown}: ``shown`` has an entry
-    an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, ``newer`` (another window knows more).
+    database failed or says nothing; ``deleted``; ``many``), and the talk goes on. ``crisis`` {}, ahead of the text: the
+    dialog had one, and the page says so from now on, whatever is edited. ``piece`` {text}. ``done`` {text, shown}:
+    ``shown`` has an entry an utterance. ``failed`` {why}: ``busy``, ``slow``, ``failed``, ``newer`` (another window
+    knows more).
     """
     if talk.keep:
         talk, (name, values) = await keep(talk, secret, store)
         yield _event(name, **values)
         if name == "failed":
             return
-    done = None
+    done, had_crisis = None, False
     try:
         async with aclosing(service.stream(talk.context, _WANTED, key=key)) as events:
             async for found in events:
                 if isinstance(found, Done):
                     done = found
-                else:
-                    yield _event("piece", text=found.text)
-    except tuple(_FAILURES) as e:
-        yield _event("failed", why=_FAILURES[type(e)])
+                    continue
+                if found.had_crisis and not had_crisis:
+                    had_crisis = True
+                    yield _event("crisis")  # before its text: whoever stops here and edits takes it along
+                yield _event("piece", text=found.text)
+        assert done is not None  # a stream ends with it
+        talk = talk.answered(done.text, kind=done.kind, is_fixed=done.is_fixed, extras=done.extras)
+    except Exception as e:
+        if type(e) not in _FAILURES:
+            log.error("a response failed (%s)", type(e).__name__, exc_info=e)
+        yield _event("failed", why=_FAILURES.get(type(e), "failed"))
         return
-    assert done is not None  # a stream ends with it
-    talk = talk.answered(done.text, kind=done.kind, is_fixed=done.is_fixed, extras=done.extras)
-    if talk.had_crisis:
-        yield _event("crisis")  # before the database is waited for: whoever stops here and edits takes it along
     if talk.keep:
         talk, (name, values) = await keep(talk, secret, store)
         yield _event(name, **values)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from pege.agent.guarded import CHECK_FAILED
 from pege.dialog import MAX_UTTERANCE_CHARS, Context, Dialog, Emotion, Utterance
 from pege.io import is_unicode
 
@@ -93,11 +94,11 @@ class Talk(BaseModel):
         said = [s.model_copy(update={"shown": s.shown.model_copy(update={"valence": v})})
                 for s, v in zip(said, valences, strict=True)]  # fmt: skip
         first = said[0].shown.model_copy(update={"emotion": Emotion(**emotion) if emotion else None})
-        guidance = extras["guidance"]
+        guidance, is_hit = extras["guidance"], kind not in (None, CHECK_FAILED)
         last = Shown(
             valence=valences[-1],
-            kind="crisis" if kind else "refused" if is_fixed else "",
-            stage=guidance["stage"] if guidance["stage"] in _STAGES else "off",
+            kind="crisis" if is_hit else "refused" if is_fixed else "",
+            stage=None if kind == CHECK_FAILED else guidance["stage"] if guidance["stage"] in _STAGES else "off",
             weight=guidance["weight"],
         )
         said[0] = said[0].model_copy(update={"shown": first})
