@@ -283,7 +283,8 @@ def test_all_of_a_talk_goes_by_keyboard_alone(store, open_page):
         press("Space")
         page.wait_for_url("**/dialog/*")
         reach("#hide-mood")
-        press("Enter")
+        with page.expect_response("**/settings"):
+            press("Enter")
         assert not page.locator("#mood").is_visible()
         assert page.evaluate("document.activeElement.id") == "show-mood"
         page.reload()
