@@ -51,8 +51,8 @@ def main(
 
     rows = once("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
     rows += once("train", sizes, lambda: train.measure(32, 8, repeats, bf16=False))
-    rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))
     own = once("loss", sizes, lambda: loss.table(repeats))
+    rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"
     text += f"{table([Row(**r) for r in rows])}\n## Loss\n\n{own}"
     write_text(output, text)
