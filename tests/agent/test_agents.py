@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shutil
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from engine import Engine
 from pege.agent import GuardedAgent, load_agent
 from pege.agent.generate import LocalAgent, load_local_agent
 from pege.dialog import Context, Emotion, make_dialog
@@ -224,29 +224,12 @@ def test_a_stream_gives_whole_sentences_and_stops_before_a_bad_one():
 def endpoint():
     requests = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            requests.append((body, self.headers.get("Authorization")))
-            answer = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
-                      "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": " echo " + body["messages"][-1]["content"]}}]}  # fmt: skip
-            data = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def echo(call):
+        requests.append((call.body, call.headers.get("Authorization")))
+        call.say(" echo " + call.body["messages"][-1]["content"])
 
-        def log_message(self, *a):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with contextlib.closing(Engine(echo)) as engine:
+        yield engine.url, requests
 
 
 def test_an_endpoint_answers_and_as_user_the_roles_are_swapped(endpoint):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pege.safety import check_phrases, judge
-from pege.safety.check import _pieces, _windows
+from pege.safety.check import _pieces, _sentences, _windows
 from pege.safety.normalize import forms, plain, visible
 
 INVISIBLE = (
@@ -115,7 +115,7 @@ ODD = ["a", "1", "!", "'", " ", ".", "a.", "a1", "a ", "'a", "$", "x", "自", "�
 def test_a_long_text_is_read_a_few_times_in_short_pieces(odd):
     text = (odd * 20_000)[:20_000] + "a"
     n = len(visible(text))
-    windows, pieces = list(_windows(text)), list(_pieces(text))
+    windows, pieces = list(_windows(_sentences(text))), list(_pieces(_sentences(text)))
     assert sum(map(len, windows)) <= 2 * n
     assert sum(map(len, pieces)) <= 4 * n + 500  # two forms of each two sentences
     assert max(map(len, windows + pieces)) < 1_000
@@ -126,7 +126,7 @@ def test_no_character_of_a_long_text_is_left_out():
     rng = random.Random(0)
     text = "".join(rng.choice("ab .!?\n。自杀") for _ in range(3_000))
     at = 0
-    for window in _windows(text):
+    for window in _windows(_sentences(text)):
         found = visible(text).find(window, max(0, at - 700))
         assert 0 <= found <= at
         at = found + len(window)

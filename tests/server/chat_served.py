@@ -35,7 +35,7 @@ class Says:
     It stands where the model does: the crisis check is before it and the output filter behind it.
     """
 
-    name, n_waiting, is_alive, can_support = "says", 0, True, False
+    name, n_waiting, can_support = "says", 0, False
 
     def __init__(self, *texts, wait_s=0.0):
         self.texts, self.wait_s, self.asked = list(texts) or ["I am here for you. Tell me more."], wait_s, []

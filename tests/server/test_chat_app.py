@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from chat_person import Person, contents, events_of, on_disk
-from chat_served import BASE, CRISES, HOSTILE, Says, app_of, database_of, form_token, served
+from chat_served import BASE, CRISES, HOSTILE, Says, app_of, form_token, served
 from starlette.testclient import TestClient
 
 from pege.dialog import Dialog
@@ -22,16 +22,8 @@ from pege.io import read_rows
 from pege.safety import help_text
 from pege.server.batching import ModelFailedError, QueueFullError
 from pege.server.chat.site import PERSON_COOKIE
-from pege.server.chat.store import Store
 
 KEY = "a-key-of-the-server"
-
-
-@pytest.fixture
-def store(tmp_path):
-    found = Store(database_of(tmp_path))
-    yield found
-    found.close()
 
 
 def test_a_response_is_streamed_with_what_is_shown_beside_each_utterance(store):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from chat_served import CRISES, HOSTILE, Says, database_of, served
+from chat_served import CRISES, HOSTILE, Says, served
 
 from browsing import DESKTOP, NEEDS_CHROMIUM, PHONE, check
 from pege.safety import help_text
-from pege.server.chat.store import Store
 
 pytestmark = NEEDS_CHROMIUM
 READY = "#layout:not(.busy)"
@@ -25,13 +24,6 @@ def open_page(open_page):
         return page
 
     return opened
-
-
-@pytest.fixture
-def store(tmp_path):
-    found = Store(database_of(tmp_path))
-    yield found
-    found.close()
 
 
 def say(page, text, *, wait=True):

@@ -28,13 +28,6 @@ class Listens(Says):
             yield piece
 
 
-@pytest.fixture
-def store(tmp_path):
-    found = Store(database_of(tmp_path))
-    yield found
-    found.close()
-
-
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_page_is_told_of_a_crisis_and_what_it_says_from_then_on_is_heeded(store, language):
     agent = Listens("I am with you.")

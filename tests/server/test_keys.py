@@ -7,21 +7,13 @@ import hashlib
 import pytest
 import uvicorn
 from chat_person import Person
-from chat_served import BASE, Says, app_of, database_of, form_token
+from chat_served import BASE, Says, app_of, form_token
 from starlette.testclient import TestClient
 
-from pege.server.chat.store import Store
 from pege.web import trust_proxies
 
 KEY = "a-key-of-the-server"
 HASHES = (hashlib.sha256(KEY.encode()).hexdigest(),)
-
-
-@pytest.fixture
-def store(tmp_path):
-    found = Store(database_of(tmp_path))
-    yield found
-    found.close()
 
 
 def client_at(app, address):

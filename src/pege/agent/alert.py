@@ -28,15 +28,12 @@ class Alerts:
     def __init__(self, command: tuple[str, ...] = (), url: str | None = None) -> None:
         self._command, self._url = command, url
         self._waiting: queue.Queue[tuple[str, datetime]] = queue.Queue(_N_WAITING)
-        if command or url:
-            for _ in range(_N_AT_ONCE):  # daemons: an alert that hangs does not keep the program from ending
-                threading.Thread(target=self._work, name="pege-alert", daemon=True).start()
-            atexit.register(self.close)
+        for _ in range(_N_AT_ONCE):  # daemons: an alert that hangs does not keep the program from ending
+            threading.Thread(target=self._work, name="pege-alert", daemon=True).start()
+        atexit.register(self.close)
 
     def __call__(self, kind: str) -> None:
         """Tell of a hit: ``self-harm``, ``harm-to-others``, ``abuse`` or ``check-failed``."""
-        if not (self._command or self._url):
-            return
         try:
             self._waiting.put_nowait((kind, datetime.now(UTC)))
         except queue.Full:

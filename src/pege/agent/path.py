@@ -61,5 +61,5 @@ def load_guarded_agent(spec: str, config: SafetyConfig, *, api_key: str | None =
             where=f"--support {named}",
             fix="name base, or a run without the loss",
         )
-    alerts = Alerts(config.alert_command, config.alert_url)
-    return GuardedAgent(agent, guards=guards, alert=alerts, support=support, emotions=classifier.emotions)
+    alert = Alerts(config.alert_command, config.alert_url) if config.alert_command or config.alert_url else None
+    return GuardedAgent(agent, guards=guards, alert=alert, support=support, emotions=classifier.emotions)

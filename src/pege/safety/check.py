@@ -55,11 +55,11 @@ def check_crisis(text: str) -> Crisis | None:
 
 def judge(text: str) -> Judgement:
     """Give the score of a text and the hit, if it is one; see ``check_crisis``."""
-    classifier = load_classifier()
-    if crisis := check_phrases(text):
+    classifier, sentences = load_classifier(), _sentences(text)
+    if crisis := _phrase_in(sentences):
         return Judgement(1.0, crisis)
     best = Judgement(0.0, None)
-    for piece in _pieces(text):
+    for piece in _pieces(sentences):
         p = classifier.predict(features_of(without_idioms(piece)), None)
         score = float(1 - p[0])
         if score > best.score:
@@ -115,7 +115,11 @@ def check_dialog(user_utterances: Sequence[str]) -> Crisis | None:
 
 def check_phrases(text: str) -> Crisis | None:
     """Give the hit of the list of phrases alone; the classifier is not asked."""
-    for window in _windows(text):
+    return _phrase_in(_sentences(text))
+
+
+def _phrase_in(sentences: Sequence[str]) -> Crisis | None:
+    for window in _windows(sentences):
         lines = (without_idioms(plain(line)) for line in window.split("\n"))  # no idiom goes over a line's end
         disguised = (without_idioms(form) for form in forms(window)[1:])
         for stripped in itertools.chain([" ".join(" ".join(lines).split())], disguised):
@@ -147,9 +151,8 @@ def _sentences(text: str) -> list[str]:
     return sentences if len(sentences) * 8 < len(seen) else _LONGER_SENTENCE.findall(seen)
 
 
-def _windows(text: str) -> Iterator[str]:
+def _windows(sentences: Sequence[str]) -> Iterator[str]:
     """All of a text: two sentences or more each time, the last of them again in the next window."""
-    sentences = _sentences(text)
     starts = [0, *itertools.accumulate(map(len, sentences))]
     first = last = 0
     while last < len(sentences):
@@ -158,9 +161,9 @@ def _windows(text: str) -> Iterator[str]:
         first = max(first + 1, bisect.bisect(starts, starts[last] - _OVERLAP_CHARS) - 1)
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces(sentences: Sequence[str]) -> Iterator[str]:
     """Each sentence with the one after it, as written and without disguises."""
-    read = [forms(sentence) for sentence in _sentences(text)]
+    read = [forms(sentence) for sentence in sentences]
     for one, two in itertools.zip_longest(read, read[1:], fillvalue=[""]):
         pairs = (f"{one[k]} {two[k]}".strip() for k in (-1, 0))
         yield from {tuple(_WORDS.findall(_HAN_GAP.sub("", pair))): pair for pair in pairs}.values()

@@ -35,10 +35,6 @@ class Source(Protocol):
     def n_waiting(self) -> int:
         """Requests that wait."""
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether requests are answered."""
-
     async def ready(self) -> bool:
         """Whether requests are answered, an engine behind it included."""
 
@@ -270,18 +266,13 @@ class Proxy:
         """Requests that wait."""
         return self._n_waiting
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether requests are taken; the endpoint itself is not asked, see `ready`."""
-        return not self._is_closed
-
     async def ready(self) -> bool:
         """Whether requests are answered: the endpoint is asked, at most once in five seconds."""
         async with self._asking:
             if time.monotonic() >= self._known_until:
                 self._was_up = await self._is_up()
                 self._known_until = time.monotonic() + self._ASK_AGAIN_S
-        return self._was_up and self.is_alive
+        return self._was_up and not self._is_closed
 
     async def stream(self, context: Context, settings: Settings) -> AsyncGenerator[str | End]:
         """Give the pieces of a response and its end; see `Source`."""

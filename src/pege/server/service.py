@@ -20,7 +20,7 @@ from pege.agent.guarded import CHECK_FAILED, Look
 from pege.agent.settings import Settings
 from pege.agent.turn import Turn
 from pege.dialog import Context
-from pege.server.batching import ModelFailedError, QueueFullError, make_source
+from pege.server.batching import ModelFailedError, QueueFullError, Source, make_source
 from pege.server.messages import guidance_of, vad_of
 from pege.server.metrics import Metrics
 
@@ -245,14 +245,18 @@ class Service:
             wanted, is_again = wanted.again(), True
         yield await self._done(look, turn, end, deadline)
 
+    @property
+    def _sources(self) -> list[Source]:
+        return [self.source] if self._support is self.source else [self.source, self._support]
+
     async def is_ready(self) -> bool:
         """Whether requests are answered, by engines behind it too."""
-        return all([await source.ready() for source in (self.source, self._support)])
+        return all([await source.ready() for source in self._sources])
 
     def close(self) -> None:
         """Take no more requests, and answer those there are."""
         deadline = time.monotonic() + self.timeout_s
-        for source in {id(s): s for s in (self.source, self._support)}.values():
+        for source in self._sources:
             source.close(max(0.0, deadline - time.monotonic()))
         self._checks.close()
         self._filter.close()
