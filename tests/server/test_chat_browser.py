@@ -27,6 +27,7 @@ def open_page(open_page):
 
 
 def say(page, text, *, wait=True):
+    page.wait_for_load_state("load")  # a page that a click opened may be there before its script is
     page.fill("#text", text)
     page.keyboard.press("Enter")
     if wait:
