@@ -1,14 +1,17 @@
 """Time, peak memory and gradient error of the fused PEGE loss beside its peers, forward and backward.
 
     python benchmarks/loss.py [--repeats 7] [--output docs/results/bench-loss.md]
+    python benchmarks/loss.py --shares        # where a step of the fused loss spends its time
 
-Rows: the fused loss, filtered (by default for a frozen head) and exact (for a trained one); the eager formula; and with
-plain NLL `F.cross_entropy` on full logits, torch's `linear_cross_entropy` with chunking, cut-cross-entropy's compiled
-path and Liger's chunked loss (`pip install 'pege[bench]'`; a C++ compiler). Liger has no plain NLL in chunks; its GRPO
-loss with advantages of 1, on policy and without a reference, has NLL's gradient. All rows of a shape take turns, so
-that a noisy machine disturbs them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is
-what the process grew by, its inputs aside, measured in a process of its own. The error is the largest of a row's
-gradients': the norm of the difference from the plain formula's in float64, over that one's norm.
+Rows: the fused loss as it is by default; with columns left out of the gradients of a trained head too (`filter_eps`);
+with all products in float32 (`low_eps=0`); and exact. The eager formula; and with plain NLL `F.cross_entropy` on full
+logits, torch's `linear_cross_entropy` with chunking, cut-cross-entropy's compiled path and Liger's chunked loss
+(`pip install 'pege[bench]'`; a C++ compiler). Liger has no plain NLL in chunks; its GRPO loss with advantages of 1, on
+policy and without a reference, has NLL's gradient. All rows of a shape take turns, so that a noisy machine disturbs
+them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its
+inputs aside, measured in a process of its own, in which large blocks are given back when they are freed: else it is
+the allocator that is measured. The error is the largest of a row's gradients': the norm of the difference from the
+plain formula's in float64, over that one's norm.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import torch.nn.functional as F
 from cyclopts import App, Parameter
 from rows import processor, show
 from timing import Step, time_steps
+from torch.profiler import ProfilerActivity, profile
 
 from pege.loss import eager, pege_loss
 
@@ -82,11 +86,15 @@ def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
         return step
 
     options = torch.nn.LinearCrossEntropyOptions()
+
+    def fused(**exactness: float) -> Step:
+        return run(lambda: pege_loss(hidden, weight, labels, **exactness, **guidance).loss)
+
     steps = {
-        "PEGE fused, filter_eps=1e-5": run(
-            lambda: pege_loss(hidden, weight, labels, filter_eps=1e-5, **guidance).loss
-        ),  # the default where the head is frozen
-        "PEGE fused, exact": run(lambda: pege_loss(hidden, weight, labels, filter_eps=0.0, **guidance).loss),
+        "PEGE fused": fused(),
+        "PEGE fused, filter_eps=1e-5": fused(filter_eps=1e-5),
+        "PEGE fused, filter_eps=1e-5, low_eps=0": fused(filter_eps=1e-5, low_eps=0.0),
+        "PEGE fused, filter_eps=0": fused(filter_eps=0.0),
         "PEGE eager": run(lambda: eager.pege_loss(hidden, weight, labels, **guidance).loss),
         "cross_entropy, full logits": run(lambda: F.cross_entropy(F.linear(hidden, weight), labels)),
         "linear_cross_entropy, chunked": run(lambda: F.linear_cross_entropy(hidden, weight, labels, options=options)),
@@ -146,14 +154,17 @@ def errors(inputs: dict[str, torch.Tensor], steps: dict[str, Step]) -> dict[str,
 def peak_memory_mb(shape: str, row: str) -> float:
     """MB by which a fresh process grows at most during one step, inputs aside."""
     command = [sys.executable, __file__, "--probe-shape", shape, "--probe-row", row]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "262144"}  # of glibc
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(found.stdout)
 
 
 def probe(shape: str, row: str) -> float:
     """What `peak_memory_mb` runs in its own process."""
     inputs = make_inputs(*SHAPES[shape])
     step = make_steps(inputs)[row]
-    for size in ((8, 8, 16), (16, 12, 40)):  # loads libraries, starts threads, compiles: the second time for any size
+    # loads libraries, starts threads, compiles: the second time for any size; the third is large enough for bfloat16
+    for size in ((8, 8, 16), (16, 12, 40), (512, 640, 4096)):
         make_steps(make_inputs(*size, SHAPES[shape][3]))[row]()
     page, peak, done = resource.getpagesize(), 0, threading.Event()
 
@@ -200,6 +211,36 @@ def table(repeats: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+KINDS = {  # of operations, by their names
+    "products": ("mm", "addmm_", "linear", "addmv_", "mv", "addr_", "bmm"),
+    "copies, conversions, sums of tensors": ("copy_", "add_", "add", "sub", "fill_", "zero_", "index_add_"),
+    "exponentials and what is done to them": ("exp_", "exp", "mul_", "sub_", "amax", "sum", "index_fill_"),
+    "picking rows and columns": ("index_select", "index", "gather", "nonzero", "_index_put_impl_"),
+    "ordering by mass": ("sort", "cumsum", "le", "searchsorted"),
+}
+
+
+def time_by_kind(shape: str) -> str:
+    """Give a Markdown table: what kind of operation takes which share of a step of the fused loss."""
+    step = make_steps(make_inputs(*SHAPES[shape]))["PEGE fused"]
+    step()
+    step()
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+        step()
+    seconds: dict[str, float] = {}
+    for event in found.events():
+        kind = next((k for k, names in KINDS.items() if event.name.removeprefix("aten::") in names), "the rest")
+        if kind == "products":
+            thin = any(len(s) == 2 and min(s) == 4 for s in event.input_shapes or ())
+            low = "c10::BFloat16" in (event.input_dtypes or ())
+            kind += " with [1, O]" if thin else " in bfloat16" if low else " in float32"
+        seconds[kind] = seconds.get(kind, 0.0) + event.self_cpu_time_total
+    total = sum(seconds.values())
+    lines = ["| shape (T, H, V) and head | operations | % of the time |", "|---|---|---|"]
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    return "\n".join([*lines, *(f"| {shape} | {kind} | {100 * s / total:.0f} |" for kind, s in ordered)])
+
+
 app = App(
     help="Time, memory and gradient error of the PEGE loss beside its peers.", default_parameter=Parameter(negative=())
 )
@@ -210,6 +251,7 @@ def main(
     *,
     repeats: int = 7,
     output: Path | None = None,
+    shares: bool = False,
     probe_shape: Annotated[str | None, Parameter(show=False)] = None,
     probe_row: Annotated[str | None, Parameter(show=False)] = None,
 ) -> None:
@@ -217,7 +259,7 @@ def main(
     if probe_shape and probe_row:
         print(probe(probe_shape, probe_row))
         return
-    text = table(repeats)
+    text = "\n\n".join(map(time_by_kind, SHAPES)) + "\n" if shares else table(repeats)
     show(text, output)
 
 

@@ -30,8 +30,8 @@ LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear
 WORK = "training, LoRA"
 
 
-def some_dialogs(n: int) -> list[Dialog]:
-    """Dialogs of the demo's source with six utterances or more, the first n."""
+def some_dialogs(n: int | None) -> list[Dialog]:
+    """Dialogs of the demo's source with six utterances or more, the first n, or all."""
     from pege.corpus.readers import check_row, read_raw
 
     found: list[Dialog] = []
@@ -57,11 +57,11 @@ def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> lis
     ours = "pege, PEGE loss, packed"
     with tempfile.TemporaryDirectory() as folder:
         ways: dict[str, Callable[[], None]] = {
-            ours: _pege(dialogs, batch_size, folder, bf16=bf16),
-            "pege, PEGE loss, padded": _pege(dialogs, batch_size, folder, bf16=bf16, packs=False),
+            ours: pege_epoch(dialogs, batch_size, folder, bf16=bf16),
+            "pege, PEGE loss, padded": pege_epoch(dialogs, batch_size, folder, bf16=bf16, packs=False),
             "TRL SFTTrainer, NLL, as it ships": _sft(dialogs, batch_size, folder, bf16=bf16, checkpointing=True),
             "TRL SFTTrainer, NLL, no recomputation": _sft(dialogs, batch_size, folder, bf16=bf16, checkpointing=False),
-            "the paper's way, a sample a response": _pege(
+            "the paper's way, a sample a response": pege_epoch(
                 dialogs, batch_size, folder, bf16=bf16, packs=False, each_response=True
             ),
         }
@@ -83,16 +83,24 @@ def _common(folder: str, batch_size: int, *, bf16: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pege(
-    dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, packs: bool = True, each_response: bool = False
+def pege_epoch(
+    dialogs: list[Dialog],
+    batch_size: int,
+    folder: str,
+    *,
+    bf16: bool,
+    packs: bool = True,
+    each_response: bool = False,
+    model: str = "base",
 ) -> Callable[[], None]:
+    """Give an epoch with our trainer."""
     from peft import LoraConfig, get_peft_model
     from transformers import TrainingArguments
 
-    model, tokenizer = load_model("base", dtype="float32")
+    found, tokenizer = load_model(model, dtype="float32")
     lexicon = load_lexicon("pege-en")
-    values = extend_lexicon(lexicon, tokenizer, n_rows=head_of(model).weight.shape[0]).values
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
+    values = extend_lexicon(lexicon, tokenizer, n_rows=head_of(found).weight.shape[0]).values
+    wrapped = get_peft_model(found, LoraConfig(task_type="CAUSAL_LM", **LORA))
     samples = list(make_samples(a_sample_a_response(dialogs) if each_response else dialogs, tokenizer, lexicon))
     if each_response:  # only its last response is learned
         for sample in samples:
@@ -102,7 +110,7 @@ def _pege(
 
     def epoch() -> None:
         trainer = PegeTrainer(
-            model=model, train_dataset=samples, token_vad=values, loss=LossSettings(),  # type: ignore[call-arg]
+            model=wrapped, train_dataset=samples, token_vad=values, loss=LossSettings(),  # type: ignore[call-arg]
             args=TrainingArguments(
                 **_common(folder, batch_size, bf16=bf16), remove_unused_columns=False, label_names=["labels"],
                 train_sampling_strategy="group_by_length",

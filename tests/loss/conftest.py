@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import pege.loss.tiles as tiles
+from pege.loss import chunk, tiles
 
 
 @pytest.fixture
@@ -12,4 +12,5 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(tiles, "EXACT_NUMBERS", 150)
     monkeypatch.setattr(tiles, "FILTERED_NUMBERS", 150)
     monkeypatch.setattr(tiles, "FILTERED_TOKENS", 3)
-    monkeypatch.setattr(tiles, "TILE_COLUMNS", 8)
+    monkeypatch.setattr(chunk, "TILE_COLUMNS", 8)
+    monkeypatch.setattr(chunk, "_LOW_STEP", 1)

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pege.errors import InputError
-from pege.loss import eager, pege_loss, target_loss, tiles
+from pege.loss import chunk as chunks
+from pege.loss import eager, fused, pege_loss, target_loss, tiles
 
 
 @given(
@@ -40,7 +41,7 @@ def test_the_kernel_equals_the_formula(
     options = {"alpha": alpha, "beta": beta, "softcap": softcap, "trained": trained, "num_items_in_batch": num_items}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "CHUNK_TOKENS", chunk)
-        patch.setattr(tiles, "TILE_COLUMNS", tile)
+        patch.setattr(chunks, "TILE_COLUMNS", tile)
         out, grads = run(pege_loss, tensors, labels, fixed, **options)
     reference, reference_grads = run(eager.pege_loss, tensors, labels, fixed, **options)
     for name in ("loss", "nll", "ner", "ed"):
@@ -237,7 +238,7 @@ def test_no_tensor_of_tokens_by_vocabulary_is_ever_made(n_vocabulary, softcap):
     hidden, weight = tensors["hidden"].requires_grad_(), tensors["weight"].requires_grad_()
     with LargestTensor() as largest:
         pege_loss(hidden, weight, labels, softcap=softcap, **fixed).loss.backward()
-    held = (1 if softcap is None else 2) * 512 * n_vocabulary  # of a chunk: exponentials, slopes
+    held = (1 if softcap is None else 2) * tiles.CHUNK_TOKENS * n_vocabulary  # of a chunk: exponentials, slopes
     assert largest.n_numbers == min(held, tiles.FILTERED_NUMBERS)
 
 
@@ -248,14 +249,25 @@ def peaked_case(seed, n_tokens=40, n_hidden=16, n_vocabulary=300, dtype=torch.fl
     return tensors, labels, fixed
 
 
+@pytest.fixture
+def held(monkeypatch):
+    """Of each chunk: its tokens, and how many columns it holds as they are, and in bfloat16."""
+    found, real = [], chunks.Chunk.add_gradients
+
+    def add_gradients(chunk, *args):
+        counts = {False: 0, True: 0}
+        for piece in chunk.pieces:
+            counts[piece.powers.dtype == torch.bfloat16] += piece.powers.shape[1]
+        found.append((len(chunk.hidden), counts[False], counts[True]))
+        real(chunk, *args)
+
+    monkeypatch.setattr(chunks.Chunk, "add_gradients", add_gradients)
+    return found
+
+
 @pytest.mark.parametrize("softcap", [None, 40.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_filtered_gradients_are_exact_to_about_the_bound(seed, softcap, small_tiles, monkeypatch):
-    picked = []
-    real = tiles._kept
-    monkeypatch.setattr(
-        tiles, "_kept", lambda mass, *a: picked.append((real(mass, *a)[0], len(mass))) or real(mass, *a)
-    )
+def test_filtered_gradients_are_exact_to_about_the_bound(seed, softcap, small_tiles, held, monkeypatch):
     monkeypatch.setattr(tiles, "FILTERED_TOKENS", 4)
     tensors, labels, fixed = peaked_case(seed)
     out, grads = run(pege_loss, tensors, labels, fixed, softcap=softcap, filter_eps=1e-6)
@@ -263,8 +275,8 @@ def test_filtered_gradients_are_exact_to_about_the_bound(seed, softcap, small_ti
     assert out.loss.item() == pytest.approx(reference.loss.item(), rel=1e-12)
     for name in tensors:
         assert relative_error(grads[name], exact[name]) < 1e-5
-    n_kept = sum(n if kept is None else len(kept) for kept, n in picked)
-    assert n_kept < 0.7 * sum(n for _, n in picked)  # else there is nothing to be fast about
+    n_columns = len(tensors["weight"])
+    assert sum(n for _, n, _ in held) < 0.7 * n_columns * len(held)  # else there is nothing to be fast about
 
 
 def test_what_all_rows_of_the_head_share_does_not_count_as_left_out(small_tiles):
@@ -335,7 +347,7 @@ def test_a_label_without_any_mass_still_pulls(small_tiles):
 def test_what_a_filter_leaves_out_is_bounded_by_it(seed, eps):
     tensors, labels, fixed = peaked_case(seed, n_tokens=10, n_vocabulary=80)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "TILE_COLUMNS", 16)
+        patch.setattr(chunks, "TILE_COLUMNS", 16)
         _, grads = run(pege_loss, tensors, labels, fixed, filter_eps=eps, alpha=5.0, beta=2.0)
     _, exact = run(eager.pege_loss, tensors, labels, fixed, alpha=5.0, beta=2.0)
     # an entry left out is s (1 + O g - v g), at most s (1 + 2 sqrt(3) (alpha + beta)); their s add up to eps a token
@@ -346,25 +358,146 @@ def test_what_a_filter_leaves_out_is_bounded_by_it(seed, eps):
     assert (grads["weight"] - exact["weight"]).norm(dim=1).sum() <= bound + 1e-12
 
 
-def test_chunks_grow_where_little_is_held(monkeypatch):
-    sizes, real = [], tiles._first_pass
-    monkeypatch.setattr(tiles, "_first_pass", lambda hidden, *a: sizes.append(len(hidden)) or real(hidden, *a))
+def test_chunks_grow_where_little_is_held(monkeypatch, held):
     monkeypatch.setattr(tiles, "FILTERED_NUMBERS", 3000)
     monkeypatch.setattr(tiles, "FILTERED_TOKENS", 1)
-    monkeypatch.setattr(tiles, "TILE_COLUMNS", 32)
+    monkeypatch.setattr(chunks, "TILE_COLUMNS", 32)
     tensors, labels, fixed = peaked_case(7, n_tokens=60)
     tensors["bias"][50:] = -40.0  # all but never used
     run(pege_loss, tensors, labels, fixed, filter_eps=1e-6)
-    assert sizes[0] <= 10 < sizes[1]  # 3000 numbers are 10 tokens of 300 columns
-    sizes.clear()
+    assert held[0][0] <= 10 < held[1][0]  # 3000 numbers are 10 tokens of 300 columns
+    held.clear()
     monkeypatch.setattr(tiles, "EXACT_NUMBERS", 3000)
     run(pege_loss, tensors, labels, fixed, filter_eps=0.0)
-    assert max(sizes) <= 10
+    assert max(n for n, _, _ in held) <= 10
 
 
 @pytest.mark.parametrize("loss", [pege_loss])
 def test_a_filter_that_is_no_probability_is_refused(loss):
     tensors, labels, fixed = make_case(0, 4, 3, 9)
-    for eps in (-1e-9, 1.0):
-        with pytest.raises(InputError, match="filter_eps"):
-            run(loss, tensors, labels, fixed, filter_eps=eps)
+    for name in ("filter_eps", "low_eps"):
+        for eps in (-1e-9, 1.0):
+            with pytest.raises(InputError, match=name):
+                run(loss, tensors, labels, fixed, **{name: eps})
+
+
+def peaked_singles(seed):
+    """In float32: some columns are frequent and most are rare, at all positions."""
+    tensors, labels, fixed = make_case(seed, 40, 16, 300)
+    shared = torch.randn(16, generator=torch.Generator().manual_seed(seed))
+    tensors["hidden"] = tensors["hidden"] / 2 + 5 * shared / shared.norm()
+    return tensors, labels, fixed
+
+
+def doubled(tensors):
+    return {k: v.double() for k, v in tensors.items()}
+
+
+@given(
+    seed=st.integers(0, 999),
+    low_eps=st.sampled_from([1e-4, 1e-3, 1e-2]),
+    filter_eps=st.sampled_from([0.0, 1e-5, None]),
+    softcap=st.sampled_from([None, 40.0]),
+    trained=st.sampled_from([("hidden",), ("hidden", "weight"), ("hidden", "weight", "bias"), ("hidden", "bias")]),
+    has_bias=st.booleans(),
+    chunk=st.integers(4, 40),
+    tile=st.integers(8, 128),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_products_in_bfloat16_cost_a_small_part_of_their_share(
+    seed, low_eps, filter_eps, softcap, trained, has_bias, chunk, tile
+):
+    tensors, labels, fixed = peaked_singles(seed)
+    if not has_bias:
+        del tensors["bias"]
+        trained = tuple(t for t in trained if t != "bias")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "CHUNK_TOKENS", chunk)
+        patch.setattr(chunks, "TILE_COLUMNS", tile)
+        patch.setattr(chunks, "_LOW_STEP", 1)
+        options = {"softcap": softcap, "trained": trained}
+        out, grads = run(pege_loss, tensors, labels, fixed, low_eps=low_eps, filter_eps=filter_eps, **options)
+    reference, exact = run(eager.pege_loss, doubled(tensors), labels, fixed, **options)
+    single, _ = run(eager.pege_loss, tensors, labels, fixed, **options)  # what float32 does by itself
+    for name in ("nll", "ed"):
+        rounding = relative_error(getattr(single, name), getattr(reference, name).detach())
+        assert relative_error(getattr(out, name), getattr(reference, name).detach()) < 3 * rounding + 0.02 * low_eps
+    for name in trained:
+        assert relative_error(grads[name], exact[name]) < 0.05 * low_eps + 2e-5, name
+
+
+def test_most_columns_of_a_peaked_softmax_are_multiplied_in_bfloat16(small_tiles, held, monkeypatch):
+    monkeypatch.setattr(chunks, "TILE_COLUMNS", 128)
+    tensors, labels, fixed = peaked_singles(3)
+    n = len(tensors["weight"])
+    run(pege_loss, tensors, labels, fixed, low_eps=1e-2, filter_eps=0.0)
+    assert all(low > n / 3 and exact + low >= n for _, exact, low in held)  # what is exact has its 0 in bfloat16
+    held.clear()
+    run(pege_loss, tensors, labels, fixed, low_eps=1e-2, filter_eps=1e-4)
+    assert all(exact + low < 0.8 * n for _, exact, low in held)
+    assert any(low for _, _, low in held)
+
+
+def test_what_all_rows_and_all_hidden_states_share_costs_no_digits_in_bfloat16(small_tiles):
+    tensors, labels, fixed = peaked_singles(5)
+    g = torch.Generator().manual_seed(1)
+    moved = {**tensors, "weight": tensors["weight"] + 30 * torch.randn(16, generator=g)}
+    moved["hidden"] = tensors["hidden"] + 3 * torch.randn(16, generator=g)
+    _, exact = run(eager.pege_loss, doubled(moved), labels, fixed)
+    _, single = run(eager.pege_loss, moved, labels, fixed)
+    _, grads = run(pege_loss, moved, labels, fixed, low_eps=1e-2)
+    # in bfloat16 a logit of 100 is off by up to a half, its exponential by the half of it, and these columns are 1e-2
+    for name in exact:
+        assert relative_error(grads[name], exact[name]) < 5e-4 + 3 * relative_error(single[name], exact[name])
+
+
+def test_a_trained_row_gets_its_gradient_however_small(small_tiles):
+    tensors, labels, fixed = peaked_singles(6)
+    _, exact = run(eager.pege_loss, doubled(tensors), labels, fixed)
+    _, grads = run(pege_loss, tensors, labels, fixed, low_eps=1e-2)
+    _, filtered = run(pege_loss, tensors, labels, fixed, low_eps=1e-2, filter_eps=1e-3)
+    for found, least in ((grads["weight"], 0.99), (filtered["weight"], -1.0)):
+        sizes = found.double().norm(dim=1) * exact["weight"].norm(dim=1)
+        assert (sizes == 0).any() == (least < 0)
+        cosine = (found.double() * exact["weight"]).sum(1) / sizes
+        assert cosine[sizes > 0].min() > least
+
+
+def test_a_flat_softmax_is_multiplied_as_it_is_from_the_second_chunk_on(small_tiles, held, monkeypatch):
+    monkeypatch.setattr(tiles, "FILTERED_TOKENS", 10)
+    tensors, labels, fixed = make_case(11, 40, 16, 300, scale=0.01)
+    tried, real = [], chunks.Low.tries
+    monkeypatch.setattr(chunks.Low, "tries", lambda low: tried.append(real(low)) or tried[-1])
+    _, grads = run(pege_loss, tensors, labels, fixed, low_eps=1e-3, filter_eps=1e-5)
+    n_tiles = 300 // 8 + 1
+    assert len(tried) == n_tiles  # in the first chunk alone
+    assert 1 < sum(tried) < n_tiles / 4
+    assert len(held) > 1
+    assert all((exact, low) == (300, 0) for _, exact, low in held)
+    _, exact = run(pege_loss, tensors, labels, fixed, filter_eps=0.0)
+    for name in exact:
+        assert relative_error(grads[name], exact[name]) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_products_in_bfloat16_are_for_float32(dtype, small_tiles, held):
+    tensors, labels, fixed = peaked_case(6, dtype=torch.float64)
+    run(pege_loss, {k: v.to(dtype) for k, v in tensors.items()}, labels, fixed, low_eps=0.1)
+    assert all(low == 0 for _, _, low in held)
+
+
+def test_by_default_large_products_are_in_bfloat16_where_the_processor_has_it(small_tiles, held, monkeypatch):
+    tensors, labels, fixed = peaked_singles(6)
+    monkeypatch.setattr(fused, "LOW_EPS", 1e-2)
+    monkeypatch.setattr(chunks, "TILE_COLUMNS", 128)
+    for trained in (("hidden",), ("hidden", "weight", "bias")):
+        for has_it, least, low_eps in ((True, 0, 1e-2), (False, 0, 0.0), (True, 1e9, 0.0)):
+            monkeypatch.setattr(fused, "_has_bfloat16", lambda has_it=has_it: has_it)
+            monkeypatch.setattr(fused, "_LEAST_PRODUCT", least)
+            held.clear()
+            _, by_default = run(pege_loss, tensors, labels, fixed, trained=trained)
+            assert any(low for _, _, low in held) == bool(low_eps)
+            _, named = run(pege_loss, tensors, labels, fixed, trained=trained, low_eps=low_eps)
+            _, exact = run(pege_loss, tensors, labels, fixed, trained=trained, filter_eps=0.0)
+            assert all(torch.equal(by_default[k], named[k]) for k in trained)
+            assert torch.equal(by_default["hidden"], exact["hidden"]) == (low_eps == 0 and "weight" in trained)

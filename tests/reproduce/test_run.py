@@ -173,3 +173,36 @@ def test_a_page_of_a_study_that_has_just_begun_says_so(tmp_path, place):
     study = load_study(str(place / "study.yaml"))
     page = write_report(study, tmp_path, command="pege reproduce small").read_text()
     assert "0 of 4 runs are scored" in page
+
+
+def test_steps_on_ray_are_those_of_this_machine_and_failures_too(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    first = step("score/a/x/0", "--version", output=Path("a"), takes_stdout=True)
+    steps = [
+        first,
+        step("chat/a/x/0", "--version", output=Path("b"), needs=[first.name], takes_stdout=True),
+        step("score/bad/x/0", "score", "nothing.jsonl", output=Path("c"), takes_stdout=True),
+        step("score/bad/y/0", "--version", output=Path("d"), needs=["score/bad/x/0"], takes_stdout=True),
+    ]
+    messages = {}
+    for runner in ("local", "ray"):
+        for file in ("a", "b"):
+            Path(file).unlink(missing_ok=True)
+        with pytest.raises(InputError) as found:
+            run_steps(steps, Path(runner), runner=runner)
+        messages[runner] = str(found.value).replace(runner, "")
+        assert Path("a").read_text() == Path("b").read_text() != ""
+        assert not Path("c").exists()
+        assert not Path("d").exists()
+    assert messages["local"] == messages["ray"]
+    records = {r: {p.name: read_json(p)["sha256"] for p in Path(r, "steps").iterdir()} for r in messages}
+    assert records["local"] == records["ray"]
+    assert len(records["ray"]) == 2
+
+
+def test_where_no_cluster_answers_one_line_says_so(tmp_path):
+    pytest.importorskip("ray")
+    one = step("score/a/x/0", "--version", output=tmp_path / "a", takes_stdout=True)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:1: no Ray cluster answers"):
+        run_steps([one], tmp_path / "out", runner="ray", address="127.0.0.1:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 
@@ -136,3 +137,24 @@ def test_a_user_who_consoles_the_agent_is_counted(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(rows[0]))
     assert consoling_share(list(read_rows(path, Dialog))) == 0.5
+
+
+def test_workers_on_ray_say_what_one_process_says_and_go_on_after_a_stop(tmp_path):
+    pytest.importorskip("ray")
+    from pege.cli import main
+
+    def play(name, *more):
+        flags = ["--agent", "trivial:parrot", "--user", "trivial:cheerful", "--turns", "2", "--n-starters", "7"]
+        with contextlib.suppress(SystemExit):
+            main(["selfchat", *flags, "--batch-size", "2", "--output", str(tmp_path / name), *more])
+        return (tmp_path / name).read_bytes()
+
+    here = play("here.jsonl")
+    lines = here.splitlines(keepends=True)
+    assert len(lines) == 7
+    about = read_json(tmp_path / "here.jsonl.run.json")
+    (tmp_path / "ray.jsonl.part").write_bytes(b"".join(lines[:3]))  # a batch and a half
+    (tmp_path / "ray.jsonl.run.json").write_text(json.dumps({k: about[k] for k in about if k != "consoling_share"}))
+    assert play("ray.jsonl", "--runner", "ray", "--workers", "2") == here
+    again = read_json(tmp_path / "ray.jsonl.run.json")
+    assert again["consoling_share"] == about["consoling_share"]

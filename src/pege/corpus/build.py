@@ -13,7 +13,6 @@ import functools
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pege.cluster import check_ray
 from pege.corpus.clean_step import clean_shard
 from pege.corpus.config import CorpusConfig
 from pege.corpus.duplicates import Linked
@@ -43,7 +43,6 @@ from pege.io import is_begun, read_json, start_run, write_json
 
 log = logging.getLogger(__name__)
 _PASS_ROWS = 4_000_000  # hashes that a query of steps 3 and 5 holds at once
-_PATIENCE_S = 10
 Runner = Literal["local", "ray"]
 
 
@@ -130,14 +129,8 @@ def _use_runner(runner: Runner, address: str | None) -> None:
         if daft.get_or_infer_runner_type() != "native":
             daft.set_runner_native()
         return
+    check_ray(address)
     try:
-        import ray  # noqa: F401
-    except ImportError as e:
-        raise InputError("ray is not installed", fix="pip install 'pege[ray]'") from e
-    try:
-        if address is not None and "://" not in address and address != "auto":
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()  # Ray itself waits for minutes
         daft.set_runner_ray(address, noop_if_initialized=True)
     except (OSError, ValueError) as e:
         raise InputError(f"no Ray cluster answers ({e})", where=address, fix="name its address, or none") from e

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pege.errors import InputError
@@ -31,6 +30,8 @@ from pege.loss.terms import (
 )
 
 FILTER_EPS = 1e-5  # an error of about 1e-6 to 1e-5 of the gradients' size; up to 4e-5 under a soft cap
+LOW_EPS = 1.5e-3  # an error of about 5e-6 of the gradients' size
+_LEAST_PRODUCT = 2**30  # multiplications; below, a product in bfloat16 saves nothing that is felt
 
 
 def pege_loss(
@@ -51,6 +52,7 @@ def pege_loss(
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
     filter_eps: float | None = None,
+    low_eps: float | None = None,
 ) -> PegeOutput:
     """Give L = L_nll + alpha L_peg - beta L_ner (Eq. 5), each summed over the tokens that count over their number.
 
@@ -73,9 +75,12 @@ def pege_loss(
             data parallelism leave the loss as it is. A divisor below 1 counts as 1.
         filter_eps: softmax that may be left out of the gradients, as a share of all that is not the labels', on average
             over the tokens: columns that together have less of it, and are no label, give none. 0 is exact. None is
-            `FILTER_EPS` where the output matrix is frozen, and 0 where it is trained (its rows without mass would get
-            no gradient at all, and Adam makes small ones large), in float64 and on GPUs. Loss and terms are exact in
-            any case.
+            `FILTER_EPS`; 0 in float64 and on GPUs. Where the output matrix is trained, None leaves out of the gradient
+            of the hidden states alone, and nothing without ``low_eps``: a row of the matrix that gets no gradient at
+            all is moved by Adam as far as any other. The loss is exact in any case.
+        low_eps: softmax whose products may be in bfloat16, as the same share; of float32 hidden states and matrix. 0:
+            none. None is `LOW_EPS` on CPUs with instructions for it, in products that are large enough to gain by
+            it, unless ``filter_eps`` was given as 0. Loss and terms are off by less than float32's own rounding.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
@@ -87,7 +92,7 @@ def pege_loss(
     guidance = pege_guidance(user_vad, p_positive, p_negative, n_utterances, period=period, like=like)
     return _guided_loss(
         hidden, weight, labels, token_vad, guidance, alpha, beta, bias, softcap, ignore_index, num_items_in_batch,
-        filter_eps,
+        filter_eps, low_eps,
     )  # fmt: skip
 
 
@@ -108,6 +113,7 @@ def target_loss(
     ignore_index: int = -100,
     num_items_in_batch: Number | None = None,
     filter_eps: float | None = None,
+    low_eps: float | None = None,
 ) -> PegeOutput:
     """Give PEGE-target, L = L_nll + alpha L_target (design sec. 4; ours, not the paper's).
 
@@ -129,6 +135,7 @@ def target_loss(
         ignore_index: as above.
         num_items_in_batch: as above.
         filter_eps: as above.
+        low_eps: as above.
 
     Returns:
         As `pege_loss`; ``peg`` is L_target, ``ner`` is 0, ``ed`` the distance from the target.
@@ -137,12 +144,37 @@ def target_loss(
     guidance = target_guidance(user_vad, positive_vad, p_positive, n_utterances, period=period, like=like)
     return _guided_loss(
         hidden, weight, labels, token_vad, guidance, alpha, 0.0, bias, softcap, ignore_index, num_items_in_batch,
-        filter_eps,
+        filter_eps, low_eps,
     )  # fmt: skip
 
 
 def _work_dtype(hidden: Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, torch.float32)
+
+
+def _has_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _exactness(
+    hidden: Tensor, weight: Tensor, labels: Tensor, filter_eps: float | None, low_eps: float | None
+) -> dict[str, Any]:
+    """Give the fields of `Job` that trade digits for time; see `pege_loss`."""
+    for name, value in (("filter_eps", filter_eps), ("low_eps", low_eps)):
+        if value is not None and not 0 <= value < 1:
+            raise InputError(f"{name} is {value}", fix="a probability below 1; 0 is exact")
+    is_single = hidden.dtype == weight.dtype == torch.float32
+    if low_eps is None:
+        is_worth = labels.numel() * weight.numel() >= _LEAST_PRODUCT and not hidden.is_cuda
+        is_worth = is_worth and _has_bfloat16()
+        low_eps = LOW_EPS if is_worth and filter_eps != 0 else 0.0
+    if not is_single:
+        low_eps = 0.0
+    rows = filter_eps is not None or not weight.requires_grad
+    if filter_eps is None:
+        is_exact = hidden.dtype == torch.float64 or hidden.is_cuda or not (low_eps or rows)
+        filter_eps = 0.0 if is_exact else FILTER_EPS
+    return {"filter_eps": filter_eps, "filter_rows": rows and filter_eps > 0, "low_eps": low_eps}
 
 
 def _guided_loss(
@@ -158,16 +190,18 @@ def _guided_loss(
     ignore_index: int,
     num_items_in_batch: Number | None,
     filter_eps: float | None,
+    low_eps: float | None,
 ) -> PegeOutput:
-    if filter_eps is None:
-        is_exact = weight.requires_grad or hidden.dtype == torch.float64 or hidden.is_cuda
-        filter_eps = 0.0 if is_exact else FILTER_EPS
-    if not 0 <= filter_eps < 1:
-        raise InputError(f"filter_eps is {filter_eps}", fix="a probability below 1; 0 is exact")
+    if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:  # as torch's autocast
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    exactness = _exactness(hidden, weight, labels, filter_eps, low_eps)
     check_shapes(hidden, weight, labels, token_vad, bias)
     counted = counted_positions(labels, weight.shape[0], ignore_index)
+    if counted.numel() < labels.numel():
+        hidden = hidden[counted]
     dtype = _work_dtype(hidden)
-    table = F.pad(token_vad.detach().to(hidden.device, dtype), (1, 0), value=1.0).T.contiguous()  # (V, 3) -> (4, V)
+    table = torch.ones((4, len(token_vad)), dtype=dtype, device=hidden.device)
+    table[1:] = token_vad.detach().T  # (V, 3) -> (4, V)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
     job = Job(
         labels=labels[counted].long(),
@@ -180,12 +214,10 @@ def _guided_loss(
         needs_hidden=needs[0],
         needs_weight=needs[1],
         needs_bias=needs[2],
-        filter_eps=filter_eps,
+        **exactness,
     )
-    if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:  # as torch's autocast
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     with torch.autocast(hidden.device.type, enabled=False):
-        outputs: tuple[Tensor, ...] = _GuidedLoss.apply(hidden[counted], weight, bias, job)  # type: ignore[no-untyped-call]
+        outputs: tuple[Tensor, ...] = _GuidedLoss.apply(hidden, weight, bias, job)  # type: ignore[no-untyped-call]
     loss, nll, peg, ner, distance = outputs
     ed = torch.zeros_like(guidance.distance_weight).index_copy(0, counted, distance)
     return PegeOutput(loss, nll, peg, ner, counted.numel(), ed)

@@ -74,6 +74,8 @@ class Job:
         needs_weight: the output matrix wants one.
         needs_bias: the bias wants one.
         filter_eps: softmax that may be left out of the gradients, as a share of all that is not the labels'; in [0, 1).
+        filter_rows: whether it is left out of the gradient of the output matrix too.
+        low_eps: softmax whose products may be in bfloat16, as a share of the same; in [0, 1).
     """
 
     labels: Tensor
@@ -87,11 +89,18 @@ class Job:
     needs_weight: bool
     needs_bias: bool
     filter_eps: float
+    filter_rows: bool
+    low_eps: float
 
     @property
     def wants_gradient(self) -> bool:
         """Tell whether anything wants one."""
-        return self.needs_hidden or self.needs_weight or self.needs_bias
+        return self.needs_hidden or self.needs_rows
+
+    @property
+    def needs_rows(self) -> bool:
+        """Tell whether the output matrix or the bias wants one."""
+        return self.needs_weight or self.needs_bias
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ _MINUTES = {
     "score": 0.5,
     "static": 0.5,
 }
+#: kinds of steps that a GPU speeds up
+KINDS_WITH_MODEL = frozenset({"train", "prefer", "chat", "score", "respond", "perplexity"})
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from pege.cluster import n_gpus, ray_cluster
 from pege.errors import InputError
 from pege.io import make_folder, read_json, write_atomic, write_json, write_text
-from pege.reproduce.plan import Step
+from pege.reproduce.plan import KINDS_WITH_MODEL, Step
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,8 @@ def _run_graph(
                 try:
                     seconds = future.result()
                 except StepError as e:
-                    failed[step.name] = str(e)
-                    log.warning("%s failed: %s", step.name, e)
+                    failed[step.name] = str(getattr(e, "cause", e))  # Ray's own text is a whole traceback
+                    log.warning("%s failed: %s", step.name, failed[step.name])
                 else:
                     record = {"name": step.name, "key": keys[step.name], "seconds": round(seconds, 1)}
                     made = {"arguments": list(step.arguments), "sha256": artefacts(step)}
@@ -167,32 +168,30 @@ def _printed(path: Path) -> Iterator[Path]:
 def _submitter(runner: str, address: str | None, n_jobs: int) -> Iterator[Submit]:
     """Give what starts a step and promises its seconds."""
     if runner == "ray":
-        with _ray(address) as submit:
-            yield submit
+        with ray_cluster(address) as ray:
+            yield _ray_submit(ray)
         return
     n_threads = max(1, (os.cpu_count() or 1) // n_jobs) if n_jobs > 1 else None
     with concurrent.futures.ThreadPoolExecutor(n_jobs) as pool:
         yield lambda step, output: pool.submit(run_step, step, output, n_threads)
 
 
-@contextlib.contextmanager
-def _ray(address: str | None) -> Iterator[Submit]:
-    try:
-        import ray
-    except ModuleNotFoundError as e:
-        raise InputError("Ray is not installed", fix="pip install 'pege[ray]'") from e
-    ray.init(address=address, log_to_driver=False, configure_logging=False)
+def _run_in(folder: Path, step: Step, output: Path) -> float:
+    os.chdir(folder)  # a study's paths are as they were given
+    return run_step(step, output)
+
+
+def _ray_submit(ray: Any) -> Submit:
     # a lost worker is tried again: commands go on from where they were; a command that fails is not
-    remote = ray.remote(num_cpus=1, max_retries=2)(run_step)
+    plain = ray.remote(num_cpus=1, max_retries=2)(_run_in)
+    with_gpu = plain.options(num_gpus=min(n_gpus(ray), 1))  # Ray hides GPUs from what asks for none
 
     def submit(step: Step, output: Path) -> concurrent.futures.Future[float]:
-        future: concurrent.futures.Future[float] = remote.remote(step, output.resolve()).future()
+        remote = with_gpu if step.kind in KINDS_WITH_MODEL else plain
+        future: concurrent.futures.Future[float] = remote.remote(Path.cwd(), step, output).future()
         return future
 
-    try:
-        yield submit
-    finally:
-        ray.shutdown()
+    return submit
 
 
 @contextlib.contextmanager

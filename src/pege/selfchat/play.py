@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from pege.safety import check_phrases
 from pege.selfchat.batches import OnUtterances, write_batches
 from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.starters import starter_emotion
+
+#: plays one of some batches of starters, by its number, turns and seed; gives dialogs, and fallbacks to fixed words
+MakeBatch = Callable[[Sequence[Sequence[Dialog]], int, int, int, OnUtterances], tuple[list[Dialog], int]]
 
 
 def play_dialogs(
@@ -91,33 +94,78 @@ def run_selfchat(
     batch_size: int = 50,
     settings: dict[str, Any] | None = None,
 ) -> Path:
+    """Play all starters here; see `write_selfchat`."""
+
+    def make(
+        batches: Sequence[Sequence[Dialog]], batch: int, n_turns: int, seed: int, on_utterances: OnUtterances
+    ) -> tuple[list[Dialog], int]:
+        before = n_fallbacks_of(agent, user)
+        dialogs = play_dialogs(
+            agent, user, batches[batch], n_turns=n_turns, seed=seed, batch=batch, on_utterances=on_utterances
+        )
+        return dialogs, n_fallbacks_of(agent, user) - before
+
+    names = agent.name, user.name
+    return write_selfchat(
+        names, starters, output, make, n_turns=n_turns, seed=seed, batch_size=batch_size, settings=settings
+    )
+
+
+def write_selfchat(
+    names: tuple[str, str],
+    starters: Sequence[Dialog],
+    output: Path | str,
+    make: MakeBatch,
+    *,
+    n_turns: int = 10,
+    seed: int = 0,
+    batch_size: int = 50,
+    settings: dict[str, Any] | None = None,
+) -> Path:
     """Play all starters into a file of rows; stopped at any moment, the same call goes on with the next batch.
 
     ``OUTPUT.run.json`` beside it holds settings, versions, and the share of user utterances that console the agent.
+
+    Args:
+        names: of the candidate agent and of the user.
+        starters: dialogs of one utterance.
+        output: the file, .jsonl.
+        make: plays a batch.
+        n_turns: turns of two utterances, the starter included.
+        seed: of generation.
+        batch_size: dialogs side by side.
+        settings: what the dialogs depend on besides.
 
     Raises:
         InputError: see `pege.selfchat.batches.is_done`.
     """
     wanted = settings_of(
-        agent.name, user.name, n_starters=len(starters), n_turns=n_turns, seed=seed, batch_size=batch_size,
-        settings=settings,
-    )  # fmt: skip
+        *names, n_starters=len(starters), n_turns=n_turns, seed=seed, batch_size=batch_size, settings=settings
+    )
     batches = [starters[k : k + batch_size] for k in range(0, len(starters), batch_size)]
+    n_fallbacks = 0
 
     def play(batch: int, on_utterances: OnUtterances) -> list[Dialog]:
-        chosen = batches[batch]
-        return play_dialogs(agent, user, chosen, n_turns=n_turns, seed=seed, batch=batch, on_utterances=on_utterances)
+        nonlocal n_fallbacks
+        dialogs, n = make(batches, batch, n_turns, seed, on_utterances)
+        n_fallbacks += n
+        return dialogs
 
     def about(dialogs: Sequence[Dialog]) -> dict[str, Any]:
         return {
             "consoling_share": consoling_share(dialogs),
             "n_crisis_utterances": sum(check_phrases(t) is not None for d in dialogs for t in d.user_utterances),
-            "n_fallbacks": sum(getattr(a, "n_fallbacks", 0) for a in (agent, user)),
+            "n_fallbacks": n_fallbacks,
         }
 
     sizes = [len(b) for b in batches]
     said = [(2 * n_turns - 1) * n for n in sizes]
     return write_batches(Path(output), wanted, sizes, play, n_utterances=said, about=about)
+
+
+def n_fallbacks_of(*agents: Agent) -> int:
+    """Give how often some agents have fallen back to fixed words so far."""
+    return sum(getattr(a, "n_fallbacks", 0) for a in agents)
 
 
 def settings_of(
