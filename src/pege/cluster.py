@@ -45,7 +45,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        ray.init(address=address or "local", log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError) as e:
         raise InputError(f"no Ray cluster answers ({e})", where=address, fix="name its address, or none") from e
     try:

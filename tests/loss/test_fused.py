@@ -42,13 +42,15 @@ def test_the_kernel_equals_the_formula(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "CHUNK_TOKENS", chunk)
         patch.setattr(chunks, "TILE_COLUMNS", tile)
-        out, grads = run(pege_loss, tensors, labels, fixed, **options)
+        out, grads = run(pege_loss, tensors, labels, fixed, filter_eps=0.0, **options)
     reference, reference_grads = run(eager.pege_loss, tensors, labels, fixed, **options)
-    for name in ("loss", "nll", "ner", "ed"):
+    for name in ("nll", "ner", "ed"):
         assert relative_error(getattr(out, name), getattr(reference, name).detach()) < 1e-5, name
-    # L_peg adds terms of both signs: its error is measured against the sum of their sizes
+    # L_peg, and the loss, add terms of both signs: their error is measured against the sum of the terms' sizes
     size = max(reference.ed.sum().item() / max(out.n_tokens if num_items is None else num_items, 1), 1e-6)
     assert abs(out.peg.item() - reference.peg.item()) < 1e-5 * size
+    size = abs(reference.nll.item()) + alpha * size + beta * abs(reference.ner.item())
+    assert abs(out.loss.item() - reference.loss.item()) <= 1e-5 * max(size, 1e-6)
     assert grads.keys() == reference_grads.keys()
     for name in grads:
         assert relative_error(grads[name], reference_grads[name]) < 1e-5, name
@@ -461,6 +463,27 @@ def test_a_trained_row_gets_its_gradient_however_small(small_tiles):
         assert (sizes == 0).any() == (least < 0)
         cosine = (found.double() * exact["weight"]).sum(1) / sizes
         assert cosine[sizes > 0].min() > least
+
+
+def test_where_no_column_is_multiplied_again_the_loss_goes_on(monkeypatch, held):
+    monkeypatch.setattr(chunks, "TILE_COLUMNS", 8)
+    tensors, labels, fixed = make_case(12, 20, 16, 24, scale=0.01, ignored=0.0)
+    tensors["bias"][8:] = -40.0
+    labels %= 8
+    _, exact = run(eager.pege_loss, doubled(tensors), labels, fixed)
+    _, grads = run(pege_loss, tensors, labels, fixed, low_eps=1e-3)
+    assert any(low for _, _, low in held)  # a tile without any column of mass; those with mass are all as they are
+    for name in exact:
+        assert relative_error(grads[name], exact[name]) < 1e-4
+
+
+@pytest.mark.parametrize("trained", [("hidden", "bias"), ("hidden", "weight")])
+def test_by_default_what_is_trained_gets_its_gradient(trained, small_tiles):
+    tensors, labels, fixed = peaked_case(6)
+    single = {k: v.float() for k, v in tensors.items()}
+    _, exact = run(pege_loss, single, labels, fixed, trained=trained, filter_eps=0.0)
+    _, by_default = run(pege_loss, single, labels, fixed, trained=trained)
+    assert torch.equal(by_default[trained[1]] == 0, exact[trained[1]] == 0)
 
 
 def test_a_flat_softmax_is_multiplied_as_it_is_from_the_second_chunk_on(small_tiles, held, monkeypatch):

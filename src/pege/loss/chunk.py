@@ -161,7 +161,7 @@ class Chunk:
                 low.ended(columns is not None)
             if columns is None:
                 self._take(tile)
-            else:
+            elif len(columns):
                 again.append(columns)
         if again:
             for some in torch.cat(again).tensor_split(math.ceil(sum(map(len, again)) / TILE_COLUMNS)):

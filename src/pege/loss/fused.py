@@ -7,6 +7,7 @@ its own. `pege.loss.eager` is the same formula in plain sight.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -77,10 +78,10 @@ def pege_loss(
             over the tokens: columns that together have less of it, and are no label, give none. 0 is exact. None is
             `FILTER_EPS`; 0 in float64 and on GPUs. Where the output matrix is trained, None leaves out of the gradient
             of the hidden states alone, and nothing without ``low_eps``: a row of the matrix that gets no gradient at
-            all is moved by Adam as far as any other. The loss is exact in any case.
+            all is moved by Adam as far as any other, nor a bias. The loss is exact in any case.
         low_eps: softmax whose products may be in bfloat16, as the same share; of float32 hidden states and matrix. 0:
             none. None is `LOW_EPS` on CPUs with instructions for it, in products that are large enough to gain by
-            it, unless ``filter_eps`` was given as 0. Loss and terms are off by less than float32's own rounding.
+            it, unless ``filter_eps`` was given as 0. Loss and terms are off by as much as float32 rounds them.
 
     Returns:
         The loss, whose ``backward`` fills the gradients of hidden, weight and bias, and its terms, detached.
@@ -152,12 +153,21 @@ def _work_dtype(hidden: Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
+@functools.cache
 def _has_bfloat16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
 
 
 def _exactness(
-    hidden: Tensor, weight: Tensor, labels: Tensor, filter_eps: float | None, low_eps: float | None
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    filter_eps: float | None,
+    low_eps: float | None,
 ) -> dict[str, Any]:
     """Give the fields of `Job` that trade digits for time; see `pege_loss`."""
     for name, value in (("filter_eps", filter_eps), ("low_eps", low_eps)):
@@ -170,7 +180,7 @@ def _exactness(
         low_eps = LOW_EPS if is_worth and filter_eps != 0 else 0.0
     if not is_single:
         low_eps = 0.0
-    rows = filter_eps is not None or not weight.requires_grad
+    rows = filter_eps is not None or not any(t is not None and t.requires_grad for t in (weight, bias))
     if filter_eps is None:
         is_exact = hidden.dtype == torch.float64 or hidden.is_cuda or not (low_eps or rows)
         filter_eps = 0.0 if is_exact else FILTER_EPS
@@ -194,7 +204,7 @@ def _guided_loss(
 ) -> PegeOutput:
     if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:  # as torch's autocast
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    exactness = _exactness(hidden, weight, labels, filter_eps, low_eps)
+    exactness = _exactness(hidden, weight, bias, labels, filter_eps, low_eps)
     check_shapes(hidden, weight, labels, token_vad, bias)
     counted = counted_positions(labels, weight.shape[0], ignore_index)
     if counted.numel() < labels.numel():

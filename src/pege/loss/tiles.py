@@ -19,7 +19,7 @@ mass are
 both times the mass of all that is no label: G_t is of that size, so well-learnt tokens, whose gradient is small, have
 no larger a relative error. Labels are exact. Mass is measured against the normaliser so far, or that of the chunk's
 labels alone, which are at most the true one, and that of all but the labels grows from tile to tile, so the bounds
-hold. Where the first chunk held nearly all columns as they are, the rest is done without either.
+hold. Where a chunk held 7 of 10 columns as they are, the chunks behind it are done without either.
 
 With c the mean row w of the output matrix and m the mean hidden state h, h w = (h - m) (w - c) + m w + (h - m) c, of
 which only the first is multiplied in bfloat16. The entries of G_t add up to 0, so the gradient by the hidden states is

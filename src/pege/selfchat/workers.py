@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pege.agent import Agent
 from pege.cluster import n_gpus, ray_cluster
 from pege.dialog import Dialog
+from pege.errors import InputError
 from pege.selfchat.batches import OnUtterances
 from pege.selfchat.play import MakeBatch, n_fallbacks_of, play_dialogs
 
@@ -16,16 +21,22 @@ Load = Callable[[], tuple[Agent, Agent]]
 
 
 class _Worker:
-    """Agents of one worker."""
+    """Both agents, loaded for the first batch: what is wrong with them is then told as an error of that."""
 
-    def __init__(self, load: Load) -> None:
-        self.agent, self.user = load()
+    def __init__(self, folder: Path, load: Load) -> None:
+        os.chdir(folder)  # runs and files are named as where the command was given
+        self._load = load
+
+    @functools.cached_property
+    def _agents(self) -> tuple[Agent, Agent]:
+        return self._load()
 
     def play(self, starters: Sequence[Dialog], n_turns: int, seed: int, batch: int) -> tuple[list[Dialog], int]:
         """Give a batch's dialogs, and how often an agent fell back to fixed words in it."""
-        before = n_fallbacks_of(self.agent, self.user)
-        dialogs = play_dialogs(self.agent, self.user, starters, n_turns=n_turns, seed=seed, batch=batch)
-        return dialogs, n_fallbacks_of(self.agent, self.user) - before
+        agents = self._agents
+        before = n_fallbacks_of(*agents)
+        dialogs = play_dialogs(*agents, starters, n_turns=n_turns, seed=seed, batch=batch)
+        return dialogs, n_fallbacks_of(*agents) - before
 
 
 @contextlib.contextmanager
@@ -36,19 +47,18 @@ def on_ray(load: Load, *, address: str | None = None, n_workers: int | None = No
     is started again and plays its batch anew.
 
     Args:
-        load: gives the candidate and the user, on the worker: models must lie where all machines see them.
+        load: gives the candidate and the user, on the worker: models must lie where all machines see them, and an
+            endpoint's key be in their environment.
         address: of the cluster; one on this machine unless named.
         n_workers: one a GPU, or one where there is none, unless named. Without GPUs they share the processors.
 
     Raises:
-        InputError: Ray is not installed, or no cluster is there.
+        InputError: Ray is not installed, no cluster is there, or so many workers do not fit; what agents raise.
     """
     with ray_cluster(address) as ray:
-        gpus = n_gpus(ray)
-        n = n_workers or max(gpus, 1)
-        n_cpus = 1 if gpus else max(int(ray.cluster_resources().get("CPU", 1)) // n, 1)
-        worker = ray.remote(num_cpus=n_cpus, num_gpus=min(gpus / n, 1), max_restarts=2, max_task_retries=2)(_Worker)
-        workers = [worker.remote(load) for _ in range(n)]
+        n = n_workers or max(n_gpus(ray), 1)
+        worker = ray.remote(max_restarts=2, max_task_retries=2, scheduling_strategy="SPREAD", **_share(ray, n))(_Worker)
+        workers = [worker.remote(Path.cwd(), load) for _ in range(n)]
         results: Iterator[Any] | None = None
 
         def make(
@@ -60,8 +70,23 @@ def on_ray(load: Load, *, address: str | None = None, n_workers: int | None = No
                 results = ray.util.ActorPool(workers).map(
                     lambda w, b: w.play.remote(batches[b], n_turns, seed, b), list(todo)
                 )
-            dialogs, n_fallbacks = next(results)
+            try:
+                dialogs, n_fallbacks = next(results)
+            except ray.exceptions.RayTaskError as e:
+                raise e.cause from None
             on_utterances(sum(len(d.messages) - 1 for d in dialogs))
             return dialogs, n_fallbacks
 
         yield make
+
+
+def _share(ray: Any, n_workers: int) -> dict[str, float]:
+    """Give what each of so many workers takes, so that all fit."""
+    cpus = [int(m["Resources"].get("CPU", 0)) for m in ray.nodes() if m["Alive"]]
+    gpus = n_gpus(ray)
+    if gpus:  # several share a GPU where they are more
+        return {"num_cpus": 0, "num_gpus": math.floor(1e4 / math.ceil(n_workers / gpus)) / 1e4}
+    fitting = next((k for k in range(max(cpus), 0, -1) if sum(c // k for c in cpus) >= n_workers), None)
+    if fitting is None:
+        raise InputError(f"{n_workers} workers do not fit", fix=f"--workers, at most {sum(cpus)}")
+    return {"num_cpus": fitting, "num_gpus": 0}
