@@ -44,6 +44,19 @@ def one_by_one(sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns:
     return [play_in_turns(*sides, [s], n_turns=n_turns, seed=(seed, k))[0] for k, s in enumerate(starters)]
 
 
+def in_flight(sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
+    """Play all dialogs in flight."""
+    flights = flights_of(*sides)
+    assert flights
+    return play_in_flight(*flights, starters, n_turns=n_turns, seed=(seed,))
+
+
+def n_tokens_said(talks: Talks, tokenizer: Any) -> int:
+    """Count what both sides said, the starters aside, with an end each."""
+    said = [u.content for talk in talks for u in talk[1:]]
+    return sum(len(ids) + 1 for ids in tokenizer(said, add_special_tokens=False)["input_ids"])
+
+
 class LlamaServer:
     """llama.cpp's server in this process, with a slot a dialog."""
 
@@ -85,11 +98,6 @@ def measure(
     starters = with_emotion(load_starters("en")[:dialogs], load_emotion_classifier().emotions)
     plain, kept = (make_agents(model, tokenizer, keep_cache=k) for k in (False, True))
 
-    def in_flight(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
-        flights = flights_of(*sides)
-        assert flights
-        return play_in_flight(*flights, rows, n_turns=n_turns, seed=(seed,))
-
     def batched(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
         for side in sides:
             side._kept = None
@@ -116,9 +124,7 @@ def measure(
                 start = time.perf_counter()
                 talks = way(sides, rows, turns, repeat)
                 seconds = time.perf_counter() - start
-                said = [u.content for talk in talks for u in talk[1:]]
-                n_tokens = sum(len(ids) + 1 for ids in tokenizer(said, add_special_tokens=False)["input_ids"])
-                rates[name].append(n_tokens / seconds)
+                rates[name].append(n_tokens_said(talks, tokenizer) / seconds)
     ours = rates["pege, in flight"]
     load = f"{dialogs} dialogs of {2 * turns} utterances, {dtype}"
     return [

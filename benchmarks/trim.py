@@ -22,8 +22,7 @@ from pege.emotion import load_emotion_classifier
 from pege.models.causal import load_model
 from pege.models.trim import trim_model
 from pege.selfchat import load_starters, with_emotion
-from pege.selfchat.in_flight import flights_of, play_in_flight
-from selfchat import make_agents
+from selfchat import in_flight, make_agents, n_tokens_said
 
 
 def measure(n_dialogs: int, repeats: int, *, starters: int = 16, turns: int = 3) -> list[Row]:
@@ -59,15 +58,11 @@ def _chats(models: dict[str, str], n_starters: int, turns: int, repeats: int) ->
     rates: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(repeats + 1):
         for name, (agents, tokenizer) in sides.items():
-            flights = flights_of(*agents)
-            assert flights
             start = time.perf_counter()
-            talks = play_in_flight(*flights, rows, n_turns=turns, seed=(repeat,))
-            took = time.perf_counter() - start
-            said = [u.content for talk in talks for u in talk[1:]]
-            n_tokens = sum(len(ids) + 1 for ids in tokenizer(said, add_special_tokens=False)["input_ids"])
+            talks = in_flight(agents, rows, turns, repeat)
+            seconds = time.perf_counter() - start
             if repeat:
-                rates[name].append(n_tokens / took)
+                rates[name].append(n_tokens_said(talks, tokenizer) / seconds)
     return rates
 
 

@@ -82,9 +82,9 @@ class ContinuousBatch:
             tokens = [row.sampler.new[-1:] for row in self._rows]
             logits = self._cache.read(tokens, [row.n_read for row in self._rows], first=0)
             self._sample(self._rows, logits)
-        except Exception:
+        except Exception as e:
             rows, self._rows = self._rows, []
-            log.warning("a batch of %d failed; each row goes on alone", len(rows))
+            log.warning("a batch of %d failed (%s); each row goes on alone", len(rows), type(e).__name__)
             for row in rows:
                 self._start([row])
 

@@ -80,6 +80,6 @@ def selfchat(
         else:
             from pege.selfchat.workers import on_ray
 
-            with on_ray(load, address=address, n_workers=workers) as make:
+            with on_ray(load, n_turns=turns, seed=seed, address=address, n_workers=workers) as make:
                 write_selfchat(names, rows, output, make, **play)
     print(output)

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pege.cluster import check_ray
+from pege.cluster import reaching
 from pege.corpus.clean_step import clean_shard
 from pege.corpus.config import CorpusConfig
 from pege.corpus.duplicates import Linked
@@ -129,11 +129,8 @@ def _use_runner(runner: Runner, address: str | None) -> None:
         if daft.get_or_infer_runner_type() != "native":
             daft.set_runner_native()
         return
-    check_ray(address)
-    try:
+    with reaching(address):
         daft.set_runner_ray(address, noop_if_initialized=True)
-    except (OSError, ValueError) as e:
-        raise InputError(f"no Ray cluster answers ({e})", where=address, fix="name its address, or none") from e
 
 
 def _remote_files(pattern: str) -> list[str]:

@@ -180,7 +180,8 @@ class Chunk:
     def _take(self, columns: slice | Tensor) -> None:
         """Take columns in as they are; of a tile, leave out what the filter allows."""
         job, space, before = self.job, self.space, self.space.n_used
-        powers = space.take(len(self.hidden), _columns(job.table, columns).shape[1])
+        n = columns.stop - columns.start if isinstance(columns, slice) else len(columns)
+        powers = space.take(len(self.hidden), n)
         slope = self._logits(columns, powers)
         tokens, places = self._labels_among(columns)
         self._label_logit[tokens] = powers[tokens, places]
@@ -326,9 +327,10 @@ class Chunk:
             gradient = self._gradient(piece, factors, n_items)
             is_low = self.low is not None and piece.powers.dtype == self.low.hidden.dtype
             hidden = self.low.hidden[self.rows] if self.low is not None and is_low else self.hidden
+            low = self.space.cast("low", gradient, hidden.dtype)
             if gradients.hidden is not None:
-                surplus += self._add_hidden(piece, gradient, gradients.hidden[self.rows], hidden.dtype)
-            self._add_rows(piece, gradient, gradients, hidden)
+                surplus += self._add_hidden(piece, gradient, low, gradients.hidden[self.rows])
+            self._add_rows(piece, gradient, low, gradients, hidden)
         if gradients.hidden is not None and centre is not None and self.leaves_out and self.job.softcap is None:
             gradients.hidden[self.rows].addr_(surplus, centre, alpha=-1)
 
@@ -343,24 +345,27 @@ class Chunk:
             gradient.mul_(piece.slope)
         return gradient
 
-    def _add_hidden(self, piece: Piece, gradient: Tensor, to: Tensor, dtype: torch.dtype) -> Tensor:
-        """Add what a piece gives the hidden states, multiplied in dtype; give the sum of what was multiplied, (C,)."""
+    def _add_hidden(self, piece: Piece, gradient: Tensor, low: Tensor, to: Tensor) -> Tensor:
+        """Add what a piece gives the hidden states; give the sum of what was multiplied, (C,).
+
+        ``low`` is the gradient of the piece's logits, (C, n), in the dtype that is multiplied.
+        """
         columns = piece.columns
         if piece.heavy is not None and isinstance(columns, slice):
             gradient = self.space.pick("some", gradient, 1, piece.heavy)
             columns = piece.heavy + columns.start
-        some = self.space.cast("weight", self._rows(columns), dtype)
-        _add_product(to, self.space.cast("low", gradient, dtype), some, self.space)  # (C, n) @ (n, H)
+            low = self.space.cast("heavy", gradient, low.dtype)
+        some = self.space.cast("weight", self._rows(columns), low.dtype)
+        _add_product(to, low, some, self.space)  # (C, n) @ (n, H)
         return gradient.sum(1)
 
-    def _add_rows(self, piece: Piece, gradient: Tensor, gradients: Gradients, hidden: Tensor) -> None:
-        """Add what a piece gives the output matrix, by a product with hidden (C, H) in its dtype, and the bias.
+    def _add_rows(self, piece: Piece, gradient: Tensor, low: Tensor, gradients: Gradients, hidden: Tensor) -> None:
+        """Add what a piece gives the output matrix, low (C, n) times hidden (C, H) in one dtype, and the bias.
 
         The first of a tile is written to the rows of the matrix, over what is there.
         """
         columns, space = piece.columns, self.space
         if gradients.weight is not None:
-            low = space.cast("low", gradient, hidden.dtype)
             if isinstance(columns, slice):
                 is_first = self.rows.start == 0 and not self.job.filter_rows
                 _add_product(gradients.weight[columns], low.T, hidden, space, is_first)  # (n, C) @ (C, H)

@@ -88,7 +88,7 @@ def run(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[
         sums += torch.stack(terms).sum(1)  # (3, C) -> (3,)
         distance[rows] = apart.to(dtype)
         start = rows.stop
-        if not sizes.pays(chunk):
+        if sizes.picks and not sizes.pays(chunk):
             job, low, centre = replace(job, filter_eps=0.0, filter_rows=False, low_eps=0.0), None, None
     if n_items_later is not None:
         for gradient in (gradients.hidden, gradients.weight, gradients.bias):
@@ -108,6 +108,7 @@ class _Sizes:
         self.n_vocabulary, kinds = n_vocabulary, 1 if job.softcap is None else 2  # exponentials, slopes
         self.tile = kinds * min(chunks.TILE_COLUMNS, n_vocabulary)
         self.picks = bool(job.filter_eps or job.low_eps) and job.wants_gradient
+        self.itemsize = job.table.element_size()
         self.all: float = kinds * n_vocabulary if job.wants_gradient else 0  # numbers a token holds
         self.n_held = self.all * (1 + chunks.WORTH_LOW) / 2 if job.low_eps else self.all
         self.n_numbers = min(self._most, int(max(self.n_held, self.tile)) * min(n_tokens, CHUNK_TOKENS))
@@ -126,9 +127,9 @@ class _Sizes:
         return min(step * math.ceil(part / step), n_left)
 
     def pays(self, chunk: Chunk) -> bool:
-        """Note what a chunk held; tell whether the next should pick columns too, if it did."""
+        """Note what a chunk that picks columns held; tell whether the next should too."""
         n_exact = sum(p.powers.shape[1] for p in chunk.pieces if p.powers.dtype != torch.bfloat16)
-        self.picks = self.picks and n_exact <= _WORTH_GOING_ON * self.n_vocabulary
+        self.picks = n_exact <= _WORTH_GOING_ON * self.n_vocabulary
         n_bytes = sum(p.n_bytes for p in chunk.pieces)
-        self.n_held = n_bytes / chunk.pieces[0].maximum.element_size() / len(chunk.hidden) if self.picks else self.all
+        self.n_held = n_bytes / self.itemsize / len(chunk.hidden) if self.picks else self.all
         return self.picks

@@ -17,8 +17,8 @@ from pege.selfchat.batches import OnUtterances, write_batches
 from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.starters import starter_emotion
 
-#: plays one of some batches of starters, by its number, turns and seed; gives dialogs, and fallbacks to fixed words
-MakeBatch = Callable[[Sequence[Sequence[Dialog]], int, int, int, OnUtterances], tuple[list[Dialog], int]]
+#: plays one of some batches of starters, by its number; gives dialogs, and fallbacks to fixed words
+MakeBatch = Callable[[Sequence[Sequence[Dialog]], int, OnUtterances], tuple[list[Dialog], int]]
 
 
 def play_dialogs(
@@ -96,19 +96,26 @@ def run_selfchat(
 ) -> Path:
     """Play all starters here; see `write_selfchat`."""
 
-    def make(
-        batches: Sequence[Sequence[Dialog]], batch: int, n_turns: int, seed: int, on_utterances: OnUtterances
-    ) -> tuple[list[Dialog], int]:
-        before = n_fallbacks_of(agent, user)
-        dialogs = play_dialogs(
+    def make(batches: Sequence[Sequence[Dialog]], batch: int, on_utterances: OnUtterances) -> tuple[list[Dialog], int]:
+        return play_batch(
             agent, user, batches[batch], n_turns=n_turns, seed=seed, batch=batch, on_utterances=on_utterances
         )
-        return dialogs, n_fallbacks_of(agent, user) - before
 
     names = agent.name, user.name
     return write_selfchat(
         names, starters, output, make, n_turns=n_turns, seed=seed, batch_size=batch_size, settings=settings
     )
+
+
+def play_batch(agent: Agent, user: Agent, starters: Sequence[Dialog], **how: Any) -> tuple[list[Dialog], int]:
+    """Give what `play_dialogs` does, and how often an agent fell back to fixed words in it."""
+
+    def n_fallbacks() -> int:
+        return sum(getattr(a, "n_fallbacks", 0) for a in (agent, user))
+
+    before = n_fallbacks()
+    dialogs = play_dialogs(agent, user, starters, **how)
+    return dialogs, n_fallbacks() - before
 
 
 def write_selfchat(
@@ -147,7 +154,7 @@ def write_selfchat(
 
     def play(batch: int, on_utterances: OnUtterances) -> list[Dialog]:
         nonlocal n_fallbacks
-        dialogs, n = make(batches, batch, n_turns, seed, on_utterances)
+        dialogs, n = make(batches, batch, on_utterances)
         n_fallbacks += n
         return dialogs
 
@@ -161,11 +168,6 @@ def write_selfchat(
     sizes = [len(b) for b in batches]
     said = [(2 * n_turns - 1) * n for n in sizes]
     return write_batches(Path(output), wanted, sizes, play, n_utterances=said, about=about)
-
-
-def n_fallbacks_of(*agents: Agent) -> int:
-    """Give how often some agents have fallen back to fixed words so far."""
-    return sum(getattr(a, "n_fallbacks", 0) for a in agents)
 
 
 def settings_of(

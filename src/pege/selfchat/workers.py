@@ -15,7 +15,7 @@ from pege.cluster import n_gpus, ray_cluster
 from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.selfchat.batches import OnUtterances
-from pege.selfchat.play import MakeBatch, n_fallbacks_of, play_dialogs
+from pege.selfchat.play import MakeBatch, play_batch
 
 Load = Callable[[], tuple[Agent, Agent]]
 
@@ -31,16 +31,14 @@ class _Worker:
     def _agents(self) -> tuple[Agent, Agent]:
         return self._load()
 
-    def play(self, starters: Sequence[Dialog], n_turns: int, seed: int, batch: int) -> tuple[list[Dialog], int]:
-        """Give a batch's dialogs, and how often an agent fell back to fixed words in it."""
-        agents = self._agents
-        before = n_fallbacks_of(*agents)
-        dialogs = play_dialogs(*agents, starters, n_turns=n_turns, seed=seed, batch=batch)
-        return dialogs, n_fallbacks_of(*agents) - before
+    def play(self, starters: Sequence[Dialog], **how: Any) -> tuple[list[Dialog], int]:
+        return play_batch(*self._agents, starters, **how)
 
 
 @contextlib.contextmanager
-def on_ray(load: Load, *, address: str | None = None, n_workers: int | None = None) -> Iterator[MakeBatch]:
+def on_ray(
+    load: Load, *, n_turns: int, seed: int, address: str | None = None, n_workers: int | None = None
+) -> Iterator[MakeBatch]:
     """Give what plays batches for `write_selfchat`; dialogs depend on their batch alone, not on who plays it.
 
     From the first batch that is asked for, all that follow are played, and handed out in order. A worker that is lost
@@ -49,6 +47,8 @@ def on_ray(load: Load, *, address: str | None = None, n_workers: int | None = No
     Args:
         load: gives the candidate and the user, on the worker: models must lie where all machines see them, and an
             endpoint's key be in their environment.
+        n_turns: as `write_selfchat` is told.
+        seed: likewise.
         address: of the cluster; one on this machine unless named.
         n_workers: one a GPU, or one where there is none, unless named. Without GPUs they share the processors.
 
@@ -56,19 +56,22 @@ def on_ray(load: Load, *, address: str | None = None, n_workers: int | None = No
         InputError: Ray is not installed, no cluster is there, or so many workers do not fit; what agents raise.
     """
     with ray_cluster(address) as ray:
-        n = n_workers or max(n_gpus(ray), 1)
-        worker = ray.remote(max_restarts=2, max_task_retries=2, scheduling_strategy="SPREAD", **_share(ray, n))(_Worker)
+        gpus = n_gpus(ray)
+        n = n_workers or max(gpus, 1)
+        worker = ray.remote(max_restarts=2, max_task_retries=2, scheduling_strategy="SPREAD", **_share(ray, n, gpus))(
+            _Worker
+        )
         workers = [worker.remote(Path.cwd(), load) for _ in range(n)]
         results: Iterator[Any] | None = None
 
         def make(
-            batches: Sequence[Sequence[Dialog]], batch: int, n_turns: int, seed: int, on_utterances: OnUtterances
+            batches: Sequence[Sequence[Dialog]], batch: int, on_utterances: OnUtterances
         ) -> tuple[list[Dialog], int]:
             nonlocal results
             if results is None:
-                todo = range(batch, len(batches))
                 results = ray.util.ActorPool(workers).map(
-                    lambda w, b: w.play.remote(batches[b], n_turns, seed, b), list(todo)
+                    lambda w, b: w.play.remote(batches[b], n_turns=n_turns, seed=seed, batch=b),
+                    list(range(batch, len(batches))),
                 )
             try:
                 dialogs, n_fallbacks = next(results)
@@ -80,12 +83,11 @@ def on_ray(load: Load, *, address: str | None = None, n_workers: int | None = No
         yield make
 
 
-def _share(ray: Any, n_workers: int) -> dict[str, float]:
+def _share(ray: Any, n_workers: int, gpus: int) -> dict[str, float]:
     """Give what each of so many workers takes, so that all fit."""
-    cpus = [int(m["Resources"].get("CPU", 0)) for m in ray.nodes() if m["Alive"]]
-    gpus = n_gpus(ray)
     if gpus:  # several share a GPU where they are more
         return {"num_cpus": 0, "num_gpus": math.floor(1e4 / math.ceil(n_workers / gpus)) / 1e4}
+    cpus = [int(m["Resources"].get("CPU", 0)) for m in ray.nodes() if m["Alive"]]
     fitting = next((k for k in range(max(cpus), 0, -1) if sum(c // k for c in cpus) >= n_workers), None)
     if fitting is None:
         raise InputError(f"{n_workers} workers do not fit", fix=f"--workers, at most {sum(cpus)}")
