@@ -1,4 +1,4 @@
-"""Dialogs without their padding: the same losses and gradients, and no dialog sees another."""
+"""Dialogs without their padding, or as a tree: the same as each alone, and no dialog sees another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from tests.training.test_training import make_trainer
 
 from pege.lexicon import load_lexicon
-from pege.models.attention import run_packed, use_packed_attention
+from pege.models import attention
+from pege.models.attention import run_packed, run_tree, takes_trees, use_packed_attention
 from pege.models.causal import load_model, run_to_head
 from pege.training import LossSettings
 from pege.training.samples import make_samples
@@ -78,3 +79,33 @@ def test_rows_that_are_not_packed_and_models_with_a_window_go_on_as_they_were(se
                       num_key_value_heads=1, sliding_window=4)
     )  # fmt: skip
     assert not use_packed_attention(window)
+    assert not takes_trees(window)
+    assert takes_trees(model)
+    model.set_attn_implementation("eager")
+    assert not takes_trees(model)
+
+
+def forked_rows():
+    ids = torch.randint(5, 390, (9, 12), generator=torch.Generator().manual_seed(0)).tolist()
+    start, more = ids[0], [*ids[0], *ids[1]]
+    return [start, more, [*start, *ids[2]], [*more, *ids[3]], [*more[:-1], *ids[4]], ids[5], start, ids[6][:1]]
+
+
+@pytest.mark.parametrize("most_nodes", [2048, 60, 1])
+def test_a_tree_gives_each_row_what_it_gets_alone(setting, monkeypatch, most_nodes):
+    model, rows = setting[0], forked_rows()
+    monkeypatch.setattr(attention, "_MOST_NODES", most_nodes)
+    with torch.inference_mode():
+        found = run_tree(model, rows)
+        alone = [run_to_head(model, input_ids=torch.tensor([row]))[0][0] for row in rows]
+    assert [len(f) for f in found] == [len(row) for row in rows]
+    for ours, theirs in zip(found, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert run_tree(model, []) == []
+
+
+def test_a_tree_computes_once_what_rows_share(setting):
+    shapes = []
+    setting[0].model.layers[0].mlp.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[:2]))
+    run_tree(setting[0], forked_rows())
+    assert shapes == [(1, 12 + 12 + 12 + 12 + 12 + 12 + 1)]

@@ -14,6 +14,7 @@ from pege.dialog import make_dialog
 from pege.errors import InputError
 from pege.io import write_rows
 from pege.models.prompt import encode_dialog
+from pege.training import relevance
 from pege.training.relevance import relevance_judge
 
 ONE = ["I lost my dog.", "I am so sorry about your dog.", "He was old.", "He had a long life with you."]
@@ -42,6 +43,28 @@ def test_a_gain_is_the_difference_of_two_plain_likelihoods(tiny_model_dir):
     found = relevance_judge(str(tiny_model_dir)).measure([make_dialog(ONE), make_dialog(TWO)], "en")
     assert found["gain"][0] == pytest.approx((first + second) / 2, abs=1e-5)
     assert found["fits"][0] == ((first > 0) + (second > 0)) / 2
+
+
+def test_a_model_whose_layers_do_not_see_all_before_is_judged_in_padded_batches(tiny_model_dir, monkeypatch):
+    talks = [make_dialog(ONE), make_dialog(TWO), make_dialog([*ONE, "Yes.", "I am glad."]), make_dialog([*TWO, *ONE])]
+    talks.append(make_dialog([*TWO, "No.", "Why not?", *TWO[:2]]))
+    shared = relevance_judge(str(tiny_model_dir)).measure(talks, "en")
+    monkeypatch.setattr(relevance, "takes_trees", lambda _: False)
+    monkeypatch.setattr(relevance, "run_tree", None)
+    padded = relevance_judge(str(tiny_model_dir)).measure(talks, "en")
+    assert shared["gain"] == pytest.approx(padded["gain"], abs=1e-5)
+
+
+def test_another_type_of_numbers_is_part_of_the_signature(tiny_model_dir):
+    talks = [make_dialog(ONE), make_dialog(TWO)]
+    exact, coarse = relevance_judge(str(tiny_model_dir)), relevance_judge(f"{tiny_model_dir}#bfloat16")
+    assert f"model:{tiny_model_dir}#bfloat16|" in coarse.signature("en")
+    assert "#" not in exact.signature("en")
+    found, rounded = exact.measure(talks, "en")["gain"], coarse.measure(talks, "en")["gain"]
+    assert np.all(found != rounded)
+    assert rounded == pytest.approx(found, abs=0.05)
+    with pytest.raises(InputError, match="did you mean 'bfloat16'"):
+        relevance_judge(f"{tiny_model_dir}#bfloat")
 
 
 def test_the_plato_that_ships_sees_which_response_belongs_to_which_user():

@@ -57,7 +57,7 @@ def score(
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours): how dialogs end.
         ratings: CSV of human ratings, columns id,rater,scale,rating.
         references: rows with the same ids and as many responses: BLEU-1/2 by sacreBLEU.
-        judges: repetition, safety, empathy:FOLDER, relevance:MODEL, lm:URL#MODEL (docs/scores.md).
+        judges: repetition, safety, empathy:FOLDER, relevance:MODEL[#DTYPE], lm:URL#MODEL (docs/scores.md).
         per_dialog: write the scores of each dialog there, JSONL; Distinct and BLEU beside it, in NAME.text.jsonl.
         seed: of the bootstrap.
         n_resamples: of the bootstrap.
@@ -119,7 +119,7 @@ def compare(
         unseen_lexicon: a lexicon that training never saw.
         classifier: an emotion classifier that training never saw (a folder, or `default` for ours).
         ratings: two CSV of human ratings, of the first and of the second system, columns id,rater,scale,rating.
-        judges: repetition, safety, empathy:FOLDER, relevance:MODEL, lm:URL#MODEL (docs/scores.md).
+        judges: repetition, safety, empathy:FOLDER, relevance:MODEL[#DTYPE], lm:URL#MODEL (docs/scores.md).
         seed: of bootstrap and permutation.
         n_resamples: of both.
         json: print one JSON object.

@@ -28,7 +28,7 @@ NAMES = (
     "repetition",
     "safety",
     "empathy:FOLDER",
-    "relevance:MODEL",
+    "relevance:MODEL[#DTYPE]",
     "lm:URL#MODEL",
 )  #: the last but one: `pege.training.relevance`
 

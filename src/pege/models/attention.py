@@ -1,10 +1,11 @@
-"""Attention over dialogs that stand one behind the other in a single row, without padding and blind to each other."""
+"""Attention over several dialogs in a single row: one behind the other, or as a tree of what they share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -15,6 +16,7 @@ from transformers.masking_utils import sdpa_mask
 from pege.models.causal import run_to_head
 
 PACKED = "pege_packed"
+_MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
 
 
 def is_plain(model: Any) -> bool:
@@ -99,3 +101,59 @@ def run_packed(
         cu_seq_lens_q=starts, cu_seq_lens_k=starts, max_length_q=longest, max_length_k=longest,
     )  # fmt: skip
     return found
+
+
+def takes_trees(model: Any) -> bool:
+    """Whether a causal LM can run rows as a tree (`run_tree`): only scaled dot-product attention reads its mask."""
+    return is_plain(model) and model.config._attn_implementation in ("sdpa", PACKED)
+
+
+def run_tree(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Run rows that begin alike, each token that several share once.
+
+    The rows are laid out as a tree, in which a token sees itself and what stands before it in its rows.
+
+    Args:
+        model: a causal LM that `takes_trees`.
+        rows: the tokens of each, as many as you like.
+
+    Returns:
+        What the output matrix is multiplied with, (S_i, H) of each row.
+    """
+    found: list[Tensor] = []
+    tree = _Tree()
+    for tokens in rows:
+        if tree.paths and len(tree.nodes) + len(tokens) > _MOST_NODES:
+            found += tree.run(model)
+            tree = _Tree()
+        tree.add(tokens)
+    return found + tree.run(model) if tree.paths else found
+
+
+class _Tree:
+    """Rows of tokens as a tree: its nodes, from (the node before, token), and the nodes of each row."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[tuple[int, int], int] = {}
+        self.paths: list[list[int]] = []
+
+    def add(self, tokens: Sequence[int]) -> None:
+        path: list[int] = []
+        for token in tokens:
+            path.append(self.nodes.setdefault((path[-1] if path else -1, token), len(self.nodes)))
+        self.paths.append(path)
+
+    def run(self, model: Any) -> list[Tensor]:
+        n, device = len(self.nodes), model.device
+        sees, positions = np.eye(n, dtype=bool), np.zeros(n, dtype=np.int64)
+        for (before, _), node in self.nodes.items():  # what stands before a node has a smaller number
+            if before >= 0:
+                sees[node] |= sees[before]
+                positions[node] = positions[before] + 1
+        hidden, _ = run_to_head(
+            model,
+            input_ids=torch.tensor([[token for _, token in self.nodes]], device=device),
+            position_ids=torch.as_tensor(positions, device=device)[None],
+            attention_mask=torch.as_tensor(sees, device=device)[None, None],
+        )
+        return [hidden[0, path] for path in self.paths]

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from pege import __version__
 from pege.dialog import Dialog, Emotion, Utterance
-from pege.errors import InputError
+from pege.errors import InputError, did_you_mean
 from pege.lexicon import load_lexicon
 from pege.metrics.judges import Columns, Judge
-from pege.models.causal import head_of, run_settings, run_to_head
+from pege.models.attention import run_tree, takes_trees
+from pege.models.causal import OUR_KINDS, fast_device, head_of, run_settings, run_to_head
 from pege.models.padding import IGNORED
 from pege.training.config import TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for
 from pege.training.trainer import GUIDANCE
 
 _BATCH_SIZE = 32
+_DTYPES = ("float32", "bfloat16", "float16")
 _UNKNOWN = Emotion(negative=0.0, neutral=1.0, positive=0.0)  # the judge reads no emotion; the samples want one
 
 
-def relevance_judge(name: str) -> Judge:
+def relevance_judge(spec: str) -> Judge:
     """Judge responses by a language model, any that `pege train --model` takes.
 
     The model gives each response of the agent two likelihoods: after what the user said last, and after what the user
@@ -34,44 +38,46 @@ def relevance_judge(name: str) -> Judge:
     responses that are likelier after the first, a tie counting one half: 0.5 is chance. ``gain`` is the mean
     difference, in nats a token.
 
+    Args:
+        spec: ``MODEL``, or ``MODEL#DTYPE`` for another type of numbers than the one it is stored in.
+
     Raises:
-        InputError: no such model; from ``measure``, a turn that one dialog alone has, a response that the model's
-            length cuts off.
+        InputError: no such model or type; from ``measure``, a turn that one dialog alone has, a response that the
+            model's length cuts off.
     """
-    config = TrainConfig(
-        model=name,
-        data=("-",),
-        emotion_input=False,
-        **{k: v for k, v in run_settings(name).items() if k == "max_length"},
-    )
+    name, _, dtype = spec.partition("#")
+    if dtype not in ("", *_DTYPES):
+        raise InputError(f"no type of numbers {dtype!r}", where=spec, fix=did_you_mean(dtype, _DTYPES))
+    settings: dict[str, Any] = {k: v for k, v in run_settings(name).items() if k == "max_length"}
+    settings["dtype"] = dtype or "auto"
+    config = TrainConfig(model=name, data=("-",), emotion_input=False, **settings)
     model, tokenizer = load_for_training(config)
+    model.to(fast_device())
     lexicon = load_lexicon("pege")
 
-    def nll_of(dialogs: Sequence[Dialog]) -> NDArray[np.float64]:
-        samples = samples_for(model, tokenizer, dialogs, lexicon, config, only_last=True)
-        if len(samples) != len(dialogs):
-            raise InputError("an utterance alone is longer than the model reads", where=name, fix="cut the dialogs")
-        collate, found = collator_for(model, tokenizer), np.empty(len(samples))
-        order = sorted(range(len(samples)), key=lambda k: len(samples[k]["input_ids"]))
-        for start in tqdm(range(0, len(order), _BATCH_SIZE), desc="relevance", unit="batch", delay=2):
-            rows = order[start : start + _BATCH_SIZE]
-            found[rows] = _mean_nll(model, collate([samples[k] for k in rows]))
-        return found
+    shares = model.config.model_type not in OUR_KINDS and takes_trees(model)
+    nll_of = _shared_nll if shares else functools.partial(_padded_nll, collate=collator_for(model, tokenizer))
 
     def measure(dialogs: Sequence[Dialog], _: str) -> Columns:
-        own, other, row = [], [], []
-        for i, dialog in enumerate(dialogs):
+        gains, row = [], []
+        for i, dialog in enumerate(tqdm(dialogs, desc="relevance", unit="dialog", delay=2)):
+            asked = []
             for k in range(1, len(dialog.messages), 2):
                 before, (said, response) = dialog.messages[: k - 1], dialog.messages[k - 1 : k + 1]
-                own.append(_with(dialog, *before, said, response))
-                other.append(_with(dialog, *before, _said_elsewhere(dialogs, i, k - 1), response))
-                row.append(i)
-        gain = nll_of(other) - nll_of(own)
+                asked.append(_with(dialog, *before, said, response))
+                asked.append(_with(dialog, *before, _said_elsewhere(dialogs, i, k - 1), response))
+            samples = samples_for(model, tokenizer, asked, lexicon, config, only_last=True)
+            if len(samples) != len(asked):
+                raise InputError("an utterance alone is longer than the model reads", where=name, fix="cut the dialogs")
+            nll = nll_of(model, samples)
+            gains.append(nll[1::2] - nll[::2])
+            row += [i] * (len(asked) // 2)
+        gain = np.concatenate(gains)
         fits = (gain > 0) + 0.5 * (gain == 0)
         n = np.bincount(row, minlength=len(dialogs))
         return {name: np.bincount(row, values) / n for name, values in {"fits": fits, "gain": gain}.items()}
 
-    return Judge("relevance", lambda _: f"relevance|model:{name}|against:next-dialog|v:{__version__}", measure)
+    return Judge("relevance", lambda _: f"relevance|model:{spec}|against:next-dialog|v:{__version__}", measure)
 
 
 def _said_elsewhere(dialogs: Sequence[Dialog], i: int, k: int) -> Utterance:
@@ -87,14 +93,34 @@ def _with(dialog: Dialog, *messages: Utterance) -> Dialog:
 
 
 @torch.inference_mode()
-def _mean_nll(model: Any, batch: dict[str, Any]) -> NDArray[np.float64]:
-    """Mean NLL a token of each row's learned tokens, (B,)."""
-    hidden, _ = run_to_head(model, **{k: v for k, v in batch.items() if k not in GUIDANCE})
-    labels, head = batch["labels"][:, 1:], head_of(model)
-    learned = labels != IGNORED
-    logits = torch.nn.functional.linear(hidden[:, :-1][learned] * head.scale, head.weight, head.bias).float()
+def _padded_nll(model: Any, samples: Sequence[Any], *, collate: Callable[..., dict[str, Any]]) -> NDArray[np.float64]:
+    """Mean NLL a token of each sample's learned tokens, (B,), in batches of about the same length."""
+    found = np.empty(len(samples))
+    order = sorted(range(len(samples)), key=lambda k: len(samples[k]["input_ids"]))
+    for start in range(0, len(order), _BATCH_SIZE):
+        rows = order[start : start + _BATCH_SIZE]
+        batch = {n: v.to(model.device) for n, v in collate([samples[k] for k in rows]).items()}
+        hidden, _ = run_to_head(model, **{k: v for k, v in batch.items() if k not in GUIDANCE})
+        found[rows] = _mean_nll(model, list(hidden), list(batch["labels"]))
+    return found
+
+
+@torch.inference_mode()
+def _shared_nll(model: Any, samples: Sequence[Any]) -> NDArray[np.float64]:
+    """The same, (B,), where what the samples' beginnings share is computed once."""
+    hidden = run_tree(model, [s["input_ids"] for s in samples])
+    return _mean_nll(model, hidden, [torch.tensor(s["labels"], device=model.device) for s in samples])
+
+
+def _mean_nll(model: Any, hidden: Sequence[Tensor], labels: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Mean NLL a token of each row's learned tokens, (B,), from its (S, H) and (S,)."""
+    head = head_of(model)
+    learned = [row[1:] != IGNORED for row in labels]
+    states = torch.cat([h[:-1][is_learned] for h, is_learned in zip(hidden, learned, strict=True)])
+    logits = torch.nn.functional.linear(states * head.scale, head.weight, head.bias).float()
     if head.softcap:
         logits = head.softcap * torch.tanh(logits / head.softcap)
-    losses = torch.zeros(labels.shape, dtype=torch.float64)
-    losses[learned] = cross_entropy(logits, labels[learned], reduction="none").double()
-    return np.asarray(losses.sum(1) / learned.sum(1).clamp(min=1))
+    targets = torch.cat([row[1:][is_learned] for row, is_learned in zip(labels, learned, strict=True)])
+    losses = cross_entropy(logits, targets, reduction="none").double()
+    parts = torch.split(losses, [int(is_learned.sum()) for is_learned in learned])
+    return np.array([float(part.mean()) for part in parts])
