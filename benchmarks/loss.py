@@ -1,7 +1,6 @@
 """Time, peak memory and gradient error of the fused PEGE loss beside its peers, forward and backward.
 
     python benchmarks/loss.py [--repeats 7] [--output docs/results/bench-loss.md]
-    python benchmarks/loss.py --shares        # where a step of the fused loss spends its time
 
 Rows: the fused loss as it is by default; with columns left out of the gradients of a trained head too (`filter_eps`);
 with all products in float32 (`low_eps=0`); and exact. The eager formula; and with plain NLL `F.cross_entropy` on full
@@ -34,7 +33,6 @@ import torch.nn.functional as F
 from cyclopts import App, Parameter
 from rows import processor, show
 from timing import Step, time_steps
-from torch.profiler import ProfilerActivity, profile
 
 from pege.loss import eager, pege_loss
 
@@ -211,36 +209,6 @@ def table(repeats: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-KINDS = {  # of operations, by their names
-    "products": ("mm", "addmm_", "linear", "addmv_", "mv", "addr_", "bmm"),
-    "copies, conversions, sums of tensors": ("copy_", "add_", "add", "sub", "fill_", "zero_", "index_add_"),
-    "exponentials and what is done to them": ("exp_", "exp", "mul_", "sub_", "amax", "sum", "index_fill_"),
-    "picking rows and columns": ("index_select", "index", "gather", "nonzero", "_index_put_impl_"),
-    "ordering by mass": ("sort", "cumsum", "le", "searchsorted"),
-}
-
-
-def time_by_kind(shape: str) -> str:
-    """Give a Markdown table: what kind of operation takes which share of a step of the fused loss."""
-    step = make_steps(make_inputs(*SHAPES[shape]))["PEGE fused"]
-    step()
-    step()
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
-        step()
-    seconds: dict[str, float] = {}
-    for event in found.events():
-        kind = next((k for k, names in KINDS.items() if event.name.removeprefix("aten::") in names), "the rest")
-        if kind == "products":
-            thin = any(len(s) == 2 and min(s) == 4 for s in event.input_shapes or ())
-            low = "c10::BFloat16" in (event.input_dtypes or ())
-            kind += " with [1, O]" if thin else " in bfloat16" if low else " in float32"
-        seconds[kind] = seconds.get(kind, 0.0) + event.self_cpu_time_total
-    total = sum(seconds.values())
-    lines = ["| shape (T, H, V) and head | operations | % of the time |", "|---|---|---|"]
-    ordered = sorted(seconds.items(), key=lambda item: -item[1])
-    return "\n".join([*lines, *(f"| {shape} | {kind} | {100 * s / total:.0f} |" for kind, s in ordered)])
-
-
 app = App(
     help="Time, memory and gradient error of the PEGE loss beside its peers.", default_parameter=Parameter(negative=())
 )
@@ -251,7 +219,6 @@ def main(
     *,
     repeats: int = 7,
     output: Path | None = None,
-    shares: bool = False,
     probe_shape: Annotated[str | None, Parameter(show=False)] = None,
     probe_row: Annotated[str | None, Parameter(show=False)] = None,
 ) -> None:
@@ -259,8 +226,7 @@ def main(
     if probe_shape and probe_row:
         print(probe(probe_shape, probe_row))
         return
-    text = "\n\n".join(map(time_by_kind, SHAPES)) + "\n" if shares else table(repeats)
-    show(text, output)
+    show(table(repeats), output)
 
 
 if __name__ == "__main__":

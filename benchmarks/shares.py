@@ -1,0 +1,245 @@
+"""Where the time goes, and how far from the machine's limits: the loss, training, self-chat, scoring.
+
+    python benchmarks/shares.py [loss train selfchat score] [--output FILE]
+
+Each work of `make bench` is run once more, smaller, under a profiler: torch's for models, Python's own for scoring. An
+operation counts by its own time. Operations of models are put in kinds by their names; what no operation takes is the
+rest, Python above all. Multiplications and additions are counted (`FlopCounterMode`), and set against the rate of a
+large matrix product in the same process; for self-chat, also the bytes of weights, keys and values that its steps read
+at least, against the rate of a large copy.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import score
+import torch
+import train
+from cyclopts import App, Parameter
+from rows import processor, show
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
+
+import loss
+import selfchat
+from pege.agent.rows import RowsCache
+from pege.emotion import load_emotion_classifier
+from pege.lexicon import load_lexicon
+from pege.metrics.pege import utterance_vads
+from pege.models.causal import load_model
+from pege.selfchat import load_starters, with_emotion
+from pege.training import PegeTrainer
+
+Part = Literal["loss", "train", "selfchat", "score"]
+KINDS = {  # of operations, by their names
+    "products": ("mm", "addmm", "addmm_", "linear", "addmv_", "mv", "addr_", "bmm", "baddbmm"),
+    "attention": (
+        "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward",
+    ),
+    "copies, conversions, sums of tensors": (
+        "copy_", "add_", "add", "sub", "fill_", "zero_", "index_add_", "cat", "_foreach_add_", "masked_scatter",
+    ),
+    "exponentials and what is done to them": ("exp_", "exp", "mul_", "sub_", "amax", "sum", "index_fill_"),
+    "between the products: norms, gates, rotations": (
+        "mul", "silu", "silu_backward", "pow", "rsqrt", "mean", "neg", "div", "dropout", "native_dropout",
+    ),
+    "picking rows and columns": ("index_select", "index", "gather", "nonzero", "_index_put_impl_", "embedding"),
+    "ordering by mass, drawing a token": ("sort", "topk", "cumsum", "le", "searchsorted", "_softmax", "masked_fill_"),
+    "the optimizer": ("_fused_adamw_", "_foreach_addcdiv_", "_foreach_addcmul_", "_foreach_lerp_", "_foreach_mul_",
+                      "_foreach_sqrt", "_foreach_norm"),
+}  # fmt: skip
+OUR_LOSS = "our loss"
+_PEAK_SIZE, _N_PEAK = 3072, 7
+
+
+def peak_flops(dtype: torch.dtype) -> float:
+    """Multiplications and additions a second of a large matrix product, the best of some."""
+    a, b = (torch.randn(_PEAK_SIZE, _PEAK_SIZE).to(dtype) for _ in range(2))
+    return 2 * _PEAK_SIZE**3 / _best(lambda: a @ b)
+
+
+def peak_bytes() -> float:
+    """Bytes read and written a second by a large copy, the best of some."""
+    a = torch.empty(64 * 2**20)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / _best(lambda: b.copy_(a))
+
+
+def _best(step: Callable[[], Any]) -> float:
+    def seconds() -> float:
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+
+    return min(seconds() for _ in range(_N_PEAK))
+
+
+def profiled(step: Callable[[], Any]) -> tuple[Counter[str], float]:
+    """Run a step; give the seconds of each kind of operation, and of all."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+        start = time.perf_counter()
+        step()
+        total = time.perf_counter() - start
+    seconds: Counter[str] = Counter()
+    for event in found.events():
+        seconds[_kind(event)] += event.self_cpu_time_total / 1e6
+    seconds["the rest"] += total - seconds.total()
+    return seconds, total
+
+
+def _kind(event: Any) -> str:
+    name = event.name.removeprefix("aten::")
+    kind = next((k for k, names in KINDS.items() if name in names), "the rest")
+    above = event
+    while above is not None and above.name != OUR_LOSS:
+        above = above.cpu_parent
+    if above is not None:
+        return f"{OUR_LOSS}: {'products' if kind == 'products' else 'the rest'}"
+    if kind == "products":
+        thin = any(len(s) == 2 and min(s) == 4 for s in event.input_shapes or ())
+        low = "c10::BFloat16" in (event.input_dtypes or ())
+        kind += " with [1, O]" if thin else " in bfloat16" if low else " in float32"
+    return kind
+
+
+def lines_of(work: str, seconds: Counter[str], total: float) -> list[str]:
+    """Rows of the table; what takes less than a hundredth is left out."""
+    return [f"| {work} | {k} | {100 * s / total:.0f} |" for k, s in seconds.most_common() if s >= 0.01 * total]
+
+
+def counted_flops(step: Callable[[], Any]) -> int:
+    """Multiplications and additions of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def against(what: str, done: float, seconds: float, peak: float, unit: str) -> str:
+    """Say how far from a limit something is."""
+    return (
+        f"{what}: {done / seconds / 1e9:.0f} {unit} over all {seconds:.1f} s, "
+        f"{done / seconds / peak:.0%} of {peak / 1e9:.0f}."
+    )
+
+
+def loss_part() -> tuple[list[str], list[str]]:
+    """A step of the fused loss in each shape."""
+    lines = []
+    for shape, size in loss.SHAPES.items():
+        step = loss.make_steps(loss.make_inputs(*size))["PEGE fused"]
+        step()
+        step()
+        lines += lines_of(f"loss {shape}", *profiled(step))
+    return lines, []
+
+
+def train_part() -> tuple[list[str], list[str]]:
+    """An epoch of our trainer, with its loss by itself."""
+    plain = PegeTrainer._guided_loss
+
+    def named(self: Any, *arguments: Any) -> Any:
+        with record_function(OUR_LOSS):
+            return plain(self, *arguments)
+
+    PegeTrainer._guided_loss = named
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            epoch = train.pege_epoch(train.some_dialogs(32), 8, folder, bf16=False)
+            flops = counted_flops(epoch)
+            seconds, _ = profiled(epoch)
+            total = _best_of_three(epoch)
+    finally:
+        PegeTrainer._guided_loss = plain
+    work = "training, an epoch of 32 dialogs, float32"
+    said = against(work, flops, total, peak_flops(torch.float32), "Gflop/s")
+    return lines_of(work, seconds, seconds.total()), [said]
+
+
+def _best_of_three(step: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    for _ in range(3):
+        step()
+    return (time.perf_counter() - start) / 3
+
+
+def selfchat_part() -> tuple[list[str], list[str]]:
+    """Dialogs in flight; the model read once a step, the keys and values of each row with it."""
+    model, tokenizer = load_model("base", dtype="float32")
+    sides = selfchat.make_agents(model, tokenizer, keep_cache=True)
+    starters = with_emotion(load_starters("en")[:100], load_emotion_classifier().emotions)
+    weights = sum(p.nbytes for p in model.parameters())
+    read = 0
+    plain = RowsCache.read
+
+    def counted(self: Any, tokens: Any, starts: Any, **more: Any) -> Any:
+        nonlocal read
+        config = model.config
+        head_size = config.hidden_size // config.num_attention_heads
+        a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size * 4
+        read += weights + a_token * sum(starts)
+        return plain(self, tokens, starts, **more)
+
+    def play() -> None:
+        selfchat.in_flight(sides, starters, 4, 0)
+
+    play()
+    flops = counted_flops(play)
+    seconds, _ = profiled(play)
+    RowsCache.read = counted
+    try:
+        start = time.perf_counter()
+        play()
+        total = time.perf_counter() - start
+    finally:
+        RowsCache.read = plain
+    work = "self-chat, 100 dialogs of 8 utterances, float32"
+    said = [
+        against(work, flops, total, peak_flops(torch.float32), "Gflop/s"),
+        against(f"{work}, weights, keys and values", read, total, peak_bytes(), "GB/s"),
+    ]
+    return lines_of(work, seconds, seconds.total()), said
+
+
+def score_part() -> tuple[list[str], list[str]]:
+    """Functions by their own time."""
+    lines = []
+    for lang in ("en", "zh"):
+        lexicon, texts = load_lexicon(f"pege-{lang}"), score.make_utterances(lang, 300_000)
+        utterance_vads(texts[:5_000], lexicon, lang)
+        recorder = cProfile.Profile()
+        recorder.runcall(utterance_vads, texts, lexicon, lang)
+        stats: dict[Any, Any] = pstats.Stats(recorder).stats
+        seconds = Counter({f"`{name}`": own for (_, _, name), (_, _, own, _, _) in stats.items()})
+        lines += lines_of(f"scoring, {lang}", seconds, seconds.total())
+    return lines, []
+
+
+PARTS: dict[Part, Callable[[], tuple[list[str], list[str]]]] = {
+    "loss": loss_part,
+    "train": train_part,
+    "selfchat": selfchat_part,
+    "score": score_part,
+}
+app = App(help="Where the time goes.", default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main(parts: Iterable[Part] = tuple(PARTS), /, *, output: Path | None = None) -> None:
+    """Print the tables; write them to a file where one is named."""
+    found = [PARTS[part]() for part in parts]
+    head = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}."
+    table = ["| work | operations | % of the time |", "|---|---|---|", *(line for lines, _ in found for line in lines)]
+    said = [f"- {s}" for _, saids in found for s in saids]
+    show("\n".join([head, "", *table, "", *said]) + "\n", output)
+
+
+if __name__ == "__main__":
+    app()
