@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from pege.agent import load_agent
 from pege.cli import main
 from pege.dialog import Emotion, Utterance, make_dialog
 from pege.lexicon import load_lexicon
 from pege.metrics import score_dialogs
-from pege.selfchat.pairs import read_pairs, run_pairs, turn_reward
+from pege.selfchat.pairs import Pair, read_pairs, run_pairs, turn_reward
 
 SAD = Emotion(negative=0.9, neutral=0.08, positive=0.02)
 
@@ -89,3 +90,39 @@ def test_a_run_is_trained_on_its_self_chats_and_speaks_as_a_run(tiny_model_dir, 
     context = next(make_dialog(["I am sad.", "x"], emotion=SAD).contexts())
     assert trained.respond([context], seed=0)
     main(["prefer", *map(str, flags), "--starters", str(starters)])  # done: left alone
+
+
+def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tiny_model_dir, tmp_path, monkeypatch):
+    pytest.importorskip("trl")
+    from safetensors.torch import load_file
+    from transformers import Trainer
+
+    from pege.training.preference import run_preference
+
+    pairs = [
+        Pair(id=w, messages=make_dialog([f"I am sad because of {w}."]).messages, emotion=SAD, chosen="I am here.",
+             rejected=f"No {w}.", reward_chosen=1.0, reward_rejected=0.0)
+        for w in ("rain", "you", "work", "cold")
+    ]  # fmt: skip
+    lora = {"r": 2, "target_modules": "all-linear"}
+    training = {"max_steps": 5, "per_device_train_batch_size": 2, "learning_rate": 1e-2, "save_steps": 2}
+
+    def weights(name):
+        run_preference(str(tiny_model_dir), pairs, tmp_path / name, lora=lora, training=training, dtype="float32")
+        return load_file(tmp_path / name / "adapter_model.safetensors")
+
+    whole, saved = weights("whole"), Trainer._save_checkpoint
+
+    def stop_behind_it(self, *args, **kwargs):
+        saved(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", stop_behind_it)
+    with pytest.raises(KeyboardInterrupt):
+        weights("stopped")
+    monkeypatch.setattr(Trainer, "_save_checkpoint", saved)
+    assert (tmp_path / "stopped" / "checkpoint-2").is_dir()
+    gone_on = weights("stopped")
+    assert gone_on.keys() == whole.keys()
+    for name, weight in whole.items():
+        torch.testing.assert_close(gone_on[name], weight, rtol=0, atol=0, msg=name)

@@ -34,7 +34,8 @@ def prefer(
 ) -> None:
     """Train a run further by preference (DPO): of two responses in self-chats, the one that PEGE-Score rewards more.
 
-    Needs `pip install 'pege[prefer]'`. Stopped, the same command goes on with the next batch of self-chats.
+    Needs `pip install 'pege[prefer]'`. Stopped, the same command goes on with the next batch of self-chats,
+    or from the last checkpoint of the training.
 
     Args:
         agent: a run of a causal LM, trained with NLL; it speaks, and it is what is trained.

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import set_seed
 
 from pege.dialog import Emotion, Utterance
 from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_text
 from pege.models.causal import GUIDED_FIELD, OUR_KINDS, load_model, run_settings
 from pege.models.prompt import encode_dialog
+from pege.training.resume import train_on
 
 log = logging.getLogger(__name__)
-_DEFAULTS = {"report_to": "none", "logging_steps": 10, "save_total_limit": 2, "bf16": False, "seed": 0}
+_DEFAULTS = {
+    "report_to": "none", "logging_steps": 10, "save_steps": 10, "save_total_limit": 2, "bf16": False, "seed": 0,
+}  # fmt: skip
 
 
 def run_preference(
@@ -31,6 +35,8 @@ def run_preference(
 ) -> Path:
     """Train a run, or a causal LM, on pairs; the model as it is stands for the reference.
 
+    A folder that a stopped run left is gone on with from its last checkpoint.
+
     Args:
         model: as `pege train --model` takes it.
         pairs: with ``messages``, ``emotion``, ``chosen`` and ``rejected`` (`pege.selfchat.pairs.Pair`).
@@ -41,7 +47,8 @@ def run_preference(
         max_length: tokens of a context; older turns are dropped.
 
     Raises:
-        InputError: no such model, or one that is no causal LM; no pairs; TRL is not installed; a folder of another run.
+        InputError: no such model, or one that is no causal LM; no pairs; TRL is not installed; a folder of another run;
+            a checkpoint that is cut.
     """
     trl = _trl()
     folder = Path(output_dir)
@@ -59,11 +66,12 @@ def run_preference(
     loaded, tokenizer = load_model(model, dtype=dtype)
     if loaded.config.model_type in OUR_KINDS:
         raise InputError(f"is a {loaded.config.model_type}", where=model, fix="preferences are for causal LMs")
+    set_seed(training.get("seed", 0))  # the adapter's first weights are drawn
     data = [_encoded(tokenizer, p, config["emotion_input"], max_length) for p in pairs]
     trainer = _trainer(trl, loaded, tokenizer, data, folder, lora=lora, training=training)
     make_folder(folder)
     start_run(folder, config, packages=("torch", "transformers", "peft", "trl"))
-    trainer.train()
+    train_on(trainer, folder)
     trainer.save_model(str(folder))
     write_json(
         folder / "metrics.json", {GUIDED_FIELD: True, "n_pairs": len(pairs), "n_steps": trainer.state.global_step}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
-import shutil
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.training_args import ParallelMode
 
 from pege.dialog import Dialog
@@ -33,6 +28,7 @@ from pege.models.causal import GUIDED_FIELD, default_cache_dir, head_of, is_guid
 from pege.models.generation import check_generation
 from pege.training.config import TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for
+from pege.training.resume import train_on
 from pege.training.samples import ready_dialogs
 from pege.training.trainer import PegeTrainer, perplexity
 
@@ -94,7 +90,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     start_run(folder, config.resolved(), packages=_PACKAGES)  # not before all that a person may have misspelt was read
     _show_progress(trainer)
     start = time.perf_counter()
-    _train(trainer, folder)
+    train_on(trainer, folder)
     metrics = {
         GUIDED_FIELD: guided,
         "n_dialogs": len(data),
@@ -165,26 +161,6 @@ def _generation(config: TrainConfig) -> GenerationConfig | None:
     except (ValueError, TypeError) as e:
         raise InputError(str(e), where="generation", fix="see transformers.GenerationConfig") from e
     return found
-
-
-def _train(trainer: PegeTrainer, folder: Path) -> None:
-    from safetensors import SafetensorError
-
-    for half in (c for c in folder.glob("checkpoint-*") if not (c / TRAINER_STATE_NAME).is_file()):
-        log.warning("%s was not finished; it is removed", half)  # its state is written last
-        shutil.rmtree(half)
-    checkpoint = get_last_checkpoint(str(folder))
-    if checkpoint:
-        log.info("going on from %s", checkpoint)
-        for path in sorted(Path(checkpoint).glob("*.pt*")):  # optimizer, scheduler, random state: torch writes archives
-            if not zipfile.is_zipfile(path):
-                raise InputError("is cut or broken", where=path, fix=f"delete {checkpoint}, then start again")
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except (SafetensorError, EOFError, json.JSONDecodeError, FileNotFoundError) as e:
-        if checkpoint is None:
-            raise
-        raise InputError(f"the checkpoint is cut or broken ({e})", where=checkpoint, fix="delete that folder") from e
 
 
 def _show_progress(trainer: PegeTrainer) -> None:
