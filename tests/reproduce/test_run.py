@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pege.cli import main
 from pege.dialog import make_dialog
 from pege.errors import InputError
 from pege.io import read_json, write_rows
@@ -192,6 +193,18 @@ def test_a_page_of_a_study_that_has_just_begun_says_so(tmp_path, place):
     study = load_study(str(place / "study.yaml"))
     page = write_report(study, tmp_path, command="pege reproduce small").read_text()
     assert "0 of 4 runs are scored" in page
+
+
+def test_a_page_of_some_bases_counts_and_names_them_alone(whole, place, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    text = (place / "study.yaml").read_text()
+    Path("two.yaml").write_text(text.replace("  tiny:", "  twin: &twin").replace("rows:", "  tiny: *twin\nrows:"))
+    main(["reproduce", "two.yaml", "--data", str(place), "--output", "out", "--base", "tiny"])
+    page = Path("out/small.md").read_text()
+    assert "`pege reproduce two.yaml --base tiny`" in page
+    assert "4 of 4 runs are scored" in page
+    assert "twin" not in page
 
 
 def test_steps_on_ray_are_those_of_this_machine_and_failures_too(tmp_path, monkeypatch):

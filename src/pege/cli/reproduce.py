@@ -57,12 +57,12 @@ def reproduce(
     if dry_run:
         print("\n".join(_plan_lines(steps, output)))
         return
-    command = f"pege reproduce {study}"
+    command = " ".join(["pege reproduce", study, *(f"--base {b}" for b in base)])
     try:
         run_steps(steps, output, n_jobs=jobs, runner=runner, address=address)
     finally:
         if sys.exc_info()[0] is not KeyboardInterrupt and (output / "steps").is_dir():
-            print(write_report(found, output, command=command))
+            print(write_report(found, output, command=command, bases=base))
 
 
 def _claims_page(study: Study) -> list[str]:

@@ -26,18 +26,19 @@ _SCORES = {
 _LOWER_IS_BETTER = ("repetition.", "safety.")
 
 
-def write_report(study: Study, output: Path, *, command: str) -> Path:
+def write_report(study: Study, output: Path, *, command: str, bases: Sequence[str] = ()) -> Path:
     """Write ``NAME.md``, ``NAME.json`` and the pictures into a study's folder; of what is there so far.
 
     Args:
         study: whose steps ran.
         output: its folder.
         command: that redoes it.
+        bases: whose rows, and whose claims are corrected together; all unless named.
 
     Returns:
         The page.
     """
-    results = read_results(study, output)
+    results = {b: rows for b, rows in read_results(study, output).items() if not bases or b in bases}
     findings = find(study, results)
     write_json(output / f"{study.name}.json", as_json(study, results, findings))
     lines = [f"# {study.title}", "", f"`{command}`", "", *_about(study, results)]
@@ -82,7 +83,7 @@ def claims_table(findings: Sequence[Finding]) -> Iterator[str]:
 
 def _about(study: Study, results: dict[str, list[RowResult]]) -> Iterator[str]:
     n_done = sum(len(r.seeds) for rows in results.values() for r in rows)
-    n_all = sum(len(study.seeds_of(row)) for row in study.rows for _ in study.bases_of(row))
+    n_all = sum(len(study.seeds_of(row)) for row in study.rows for b in study.bases_of(row) if b in results)
     yield f"{n_done} of {n_all} runs are scored. Rows marked with * go beyond the paper and are not the paper's."
     yield ""
 
