@@ -66,7 +66,7 @@ def run_preference(
     loaded, tokenizer = load_model(model, dtype=dtype)
     if loaded.config.model_type in OUR_KINDS:
         raise InputError(f"is a {loaded.config.model_type}", where=model, fix="preferences are for causal LMs")
-    set_seed(training.get("seed", 0))  # the adapter's first weights are drawn
+    set_seed((_DEFAULTS | training)["seed"])  # the adapter's first weights are drawn
     data = [_encoded(tokenizer, p, config["emotion_input"], max_length) for p in pairs]
     trainer = _trainer(trl, loaded, tokenizer, data, folder, lora=lora, training=training)
     make_folder(folder)

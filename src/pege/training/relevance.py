@@ -59,23 +59,25 @@ def relevance_judge(spec: str) -> Judge:
     nll_of = _shared_nll if shares else functools.partial(_padded_nll, collate=collator_for(model, tokenizer))
 
     def measure(dialogs: Sequence[Dialog], _: str) -> Columns:
-        gains, row = [], []
-        for i, dialog in enumerate(tqdm(dialogs, desc="relevance", unit="dialog", delay=2)):
-            asked = []
-            for k in range(1, len(dialog.messages), 2):
-                before, (said, response) = dialog.messages[: k - 1], dialog.messages[k - 1 : k + 1]
-                asked.append(_with(dialog, *before, said, response))
-                asked.append(_with(dialog, *before, _said_elsewhere(dialogs, i, k - 1), response))
-            samples = samples_for(model, tokenizer, asked, lexicon, config, only_last=True)
-            if len(samples) != len(asked):
-                raise InputError("an utterance alone is longer than the model reads", where=name, fix="cut the dialogs")
-            nll = nll_of(model, samples)
-            gains.append(nll[1::2] - nll[::2])
-            row += [i] * (len(asked) // 2)
-        gain = np.concatenate(gains)
+        samples = [samples_of(dialogs, i) for i in range(len(dialogs))]
+        nll = nll_of(model, samples)
+        gain = nll[1::2] - nll[::2]
         fits = (gain > 0) + 0.5 * (gain == 0)
-        n = np.bincount(row, minlength=len(dialogs))
+        n = np.array([len(of_dialog) // 2 for of_dialog in samples])
+        row = np.repeat(np.arange(len(dialogs)), n)
         return {name: np.bincount(row, values) / n for name, values in {"fits": fits, "gain": gain}.items()}
+
+    def samples_of(dialogs: Sequence[Dialog], i: int) -> list[Any]:
+        """Two a response of dialog i: as it was, and after what another user said."""
+        dialog, asked = dialogs[i], []
+        for k in range(1, len(dialog.messages), 2):
+            before, (said, response) = dialog.messages[: k - 1], dialog.messages[k - 1 : k + 1]
+            asked.append(_with(dialog, *before, said, response))
+            asked.append(_with(dialog, *before, _said_elsewhere(dialogs, i, k - 1), response))
+        samples = samples_for(model, tokenizer, asked, lexicon, config, only_last=True)
+        if len(samples) != len(asked):
+            raise InputError("an utterance alone is longer than the model reads", where=name, fix="cut the dialogs")
+        return samples
 
     return Judge("relevance", lambda _: f"relevance|model:{spec}|against:next-dialog|v:{__version__}", measure)
 
@@ -93,23 +95,30 @@ def _with(dialog: Dialog, *messages: Utterance) -> Dialog:
 
 
 @torch.inference_mode()
-def _padded_nll(model: Any, samples: Sequence[Any], *, collate: Callable[..., dict[str, Any]]) -> NDArray[np.float64]:
-    """Mean NLL a token of each sample's learned tokens, (B,), in batches of about the same length."""
-    found = np.empty(len(samples))
-    order = sorted(range(len(samples)), key=lambda k: len(samples[k]["input_ids"]))
-    for start in range(0, len(order), _BATCH_SIZE):
+def _padded_nll(
+    model: Any, samples: Sequence[Sequence[Any]], *, collate: Callable[..., dict[str, Any]]
+) -> NDArray[np.float64]:
+    """Mean NLL a token of the learned tokens of all dialogs' samples, (B,), in batches of about the same length."""
+    flat = [sample for of_dialog in samples for sample in of_dialog]
+    found = np.empty(len(flat))
+    order = sorted(range(len(flat)), key=lambda k: len(flat[k]["input_ids"]))
+    for start in tqdm(range(0, len(order), _BATCH_SIZE), desc="relevance", unit="batch", delay=2):
         rows = order[start : start + _BATCH_SIZE]
-        batch = {n: v.to(model.device) for n, v in collate([samples[k] for k in rows]).items()}
+        batch = {n: v.to(model.device) for n, v in collate([flat[k] for k in rows]).items()}
         hidden, _ = run_to_head(model, **{k: v for k, v in batch.items() if k not in GUIDANCE})
         found[rows] = _mean_nll(model, list(hidden), list(batch["labels"]))
     return found
 
 
 @torch.inference_mode()
-def _shared_nll(model: Any, samples: Sequence[Any]) -> NDArray[np.float64]:
-    """The same, (B,), where what the samples' beginnings share is computed once."""
-    hidden = run_tree(model, [s["input_ids"] for s in samples])
-    return _mean_nll(model, hidden, [torch.tensor(s["labels"], device=model.device) for s in samples])
+def _shared_nll(model: Any, samples: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
+    """The same, (B,), where what the beginnings of a dialog's samples share is computed once."""
+    found = []
+    for of_dialog in tqdm(samples, desc="relevance", unit="dialog", delay=2):
+        hidden = run_tree(model, [s["input_ids"] for s in of_dialog])
+        labels = [torch.tensor(s["labels"], device=model.device) for s in of_dialog]
+        found.append(_mean_nll(model, hidden, labels))
+    return np.concatenate(found)
 
 
 def _mean_nll(model: Any, hidden: Sequence[Tensor], labels: Sequence[Tensor]) -> NDArray[np.float64]:
