@@ -63,36 +63,36 @@ _PEAK_SIZE, _N_PEAK = 3072, 7
 def peak_flops(dtype: torch.dtype) -> float:
     """Multiplications and additions a second of a large matrix product, the best of some."""
     a, b = (torch.randn(_PEAK_SIZE, _PEAK_SIZE).to(dtype) for _ in range(2))
-    return 2 * _PEAK_SIZE**3 / _best(lambda: a @ b)
+    return 2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda: a @ b)
 
 
 def peak_bytes() -> float:
     """Bytes read and written a second by a large copy, the best of some."""
     a = torch.empty(64 * 2**20)
     b = torch.empty_like(a)
-    return 2 * a.nbytes / _best(lambda: b.copy_(a))
+    return 2 * a.nbytes / best_of(_N_PEAK, lambda: b.copy_(a))
 
 
-def _best(step: Callable[[], Any]) -> float:
+def best_of(n: int, step: Callable[[], Any]) -> float:
+    """Seconds of the fastest of n runs of a step."""
+
     def seconds() -> float:
         start = time.perf_counter()
         step()
         return time.perf_counter() - start
 
-    return min(seconds() for _ in range(_N_PEAK))
+    return min(seconds() for _ in range(n))
 
 
-def profiled(step: Callable[[], Any]) -> tuple[Counter[str], float]:
-    """Run a step; give the seconds of each kind of operation, and of all."""
+def profiled(step: Callable[[], Any]) -> Counter[str]:
+    """Run a step; give the seconds of each kind of operation, which add up to all that it took."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
-        start = time.perf_counter()
-        step()
-        total = time.perf_counter() - start
+        total = best_of(1, step)
     seconds: Counter[str] = Counter()
     for event in found.events():
         seconds[_kind(event)] += event.self_cpu_time_total / 1e6
     seconds["the rest"] += total - seconds.total()
-    return seconds, total
+    return seconds
 
 
 def _kind(event: Any) -> str:
@@ -110,8 +110,9 @@ def _kind(event: Any) -> str:
     return kind
 
 
-def lines_of(work: str, seconds: Counter[str], total: float) -> list[str]:
+def lines_of(work: str, seconds: Counter[str]) -> list[str]:
     """Rows of the table; what takes less than a hundredth is left out."""
+    total = seconds.total()
     return [f"| {work} | {k} | {100 * s / total:.0f} |" for k, s in seconds.most_common() if s >= 0.01 * total]
 
 
@@ -137,7 +138,7 @@ def loss_part() -> tuple[list[str], list[str]]:
         step = loss.make_steps(loss.make_inputs(*size))["PEGE fused"]
         step()
         step()
-        lines += lines_of(f"loss {shape}", *profiled(step))
+        lines += lines_of(f"loss {shape}", profiled(step))
     return lines, []
 
 
@@ -154,20 +155,13 @@ def train_part() -> tuple[list[str], list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             epoch = train.pege_epoch(train.some_dialogs(32), 8, folder, bf16=False)
             flops = counted_flops(epoch)
-            seconds, _ = profiled(epoch)
-            total = _best_of_three(epoch)
+            seconds = profiled(epoch)
+            total = best_of(3, epoch)
     finally:
         PegeTrainer._guided_loss = plain
     work = "training, an epoch of 32 dialogs, float32"
     said = against(work, flops, total, peak_flops(torch.float32), "Gflop/s")
-    return lines_of(work, seconds, seconds.total()), [said]
-
-
-def _best_of_three(step: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    for _ in range(3):
-        step()
-    return (time.perf_counter() - start) / 3
+    return lines_of(work, seconds), [said]
 
 
 def selfchat_part() -> tuple[list[str], list[str]]:
@@ -192,12 +186,10 @@ def selfchat_part() -> tuple[list[str], list[str]]:
 
     play()
     flops = counted_flops(play)
-    seconds, _ = profiled(play)
+    seconds = profiled(play)
     RowsCache.read = counted
     try:
-        start = time.perf_counter()
-        play()
-        total = time.perf_counter() - start
+        total = best_of(1, play)
     finally:
         RowsCache.read = plain
     work = "self-chat, 100 dialogs of 8 utterances, float32"
@@ -205,7 +197,7 @@ def selfchat_part() -> tuple[list[str], list[str]]:
         against(work, flops, total, peak_flops(torch.float32), "Gflop/s"),
         against(f"{work}, weights, keys and values", read, total, peak_bytes(), "GB/s"),
     ]
-    return lines_of(work, seconds, seconds.total()), said
+    return lines_of(work, seconds), said
 
 
 def score_part() -> tuple[list[str], list[str]]:
@@ -218,7 +210,7 @@ def score_part() -> tuple[list[str], list[str]]:
         recorder.runcall(utterance_vads, texts, lexicon, lang)
         stats: dict[Any, Any] = pstats.Stats(recorder).stats
         seconds = Counter({f"`{name}`": own for (_, _, name), (_, _, own, _, _) in stats.items()})
-        lines += lines_of(f"scoring, {lang}", seconds, seconds.total())
+        lines += lines_of(f"scoring, {lang}", seconds)
     return lines, []
 
 

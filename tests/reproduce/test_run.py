@@ -20,6 +20,7 @@ from pege.errors import InputError
 from pege.io import read_json, write_rows
 from pege.reproduce import load_study, plan_study, run_steps, write_report
 from pege.reproduce.plan import Step
+from pege.reproduce.run import _record
 
 WORDS = ["sad", "happy", "dog", "sea", "kind", "lost", "lovely", "home", "rain", "sun"]
 
@@ -120,7 +121,7 @@ def forget(steps, output, some):
     for s in steps:  # each stands behind those it needs
         if s.name in gone or gone.intersection(s.needs):
             gone.add(s.name)
-            (output / "steps" / f"{s.name.replace('/', '.').replace(' ', '-')}.json").unlink()
+            _record(s.name, output).unlink()
             made = output.parent / s.output
             shutil.rmtree(made) if made.is_dir() else made.unlink()
     return gone
