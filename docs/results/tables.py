@@ -8,7 +8,6 @@ for those of both halves, the others' p-values being read from table3.md and tab
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import sys
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from main_path import difference
 
 from pege.io import read_json, write_text
 from pege.lexicon import load_lexicon
-from pege.metrics.interval import mean_interval, paired_p_value
+from pege.loss import context_weight
+from pege.metrics.interval import paired_p_value
 from pege.metrics.pege import utterance_vads
 from pege.reproduce.claims import holm
 from pege.reproduce.config import load_study
@@ -33,7 +34,6 @@ NLL = "PLATO-2-FT"
 LOSSES = ("PEG only", "NER only", "PEGE")
 DOSES = {"PLATO-2-FT": "0", "PEGE x 0.4": "0.4", "PEGE": "1", "PEGE x 4": "4"}
 TRIVIAL = ("cheerful", "parrot", "happy words", "random response")
-PERIOD = 7
 
 
 def main(study: Path) -> None:
@@ -103,7 +103,7 @@ def along(rows: dict[str, RowResult]) -> Iterator[str]:
     yield f"| c | f(c) | in Eq. 8 | distance from u1, {' | '.join(heads)} | valence, {' | '.join(heads)} |"
     yield "|---" * 11 + "|"
     for k, c in enumerate(range(1, far[NLL].shape[1], 2)):
-        cells = [str(c), f"{math.cos(math.pi * min(c, PERIOD) / PERIOD):+.2f}", "yes" if k < first_half else ""]
+        cells = [str(c), f"{float(context_weight(c, 0.0)):+.2f}", "yes" if k < first_half else ""]
         for by in (far, bright):
             cells += [f"{by[NLL][:, c].mean():.3f}", *(difference(by[x][:, c], by[NLL][:, c]) for x in LOSSES)]
         yield f"| {' | '.join(cells)} |"
@@ -136,12 +136,6 @@ def trivial(rows: dict[str, RowResult]) -> Iterator[str]:
             p = f"{paired_p_value(own, ref):.4f}" if other else ""
             cells += [f"{own.mean():+.3f}", difference(own, ref) if other else "", p]
         yield f"| {name} | {' | '.join(cells)} |"
-
-
-def difference(x: np.ndarray, y: np.ndarray) -> str:
-    """Mean difference with its interval."""
-    low, high = mean_interval(x - y)
-    return f"{(x - y).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 if __name__ == "__main__":

@@ -49,6 +49,13 @@ class Head:
     softcap: float | None
     scale: float
 
+    def logits(self, states: Tensor) -> Tensor:
+        """Give the logits of hidden states (..., H): (..., V), float32."""
+        import torch
+
+        found: Tensor = torch.nn.functional.linear(states * self.scale, self.weight, self.bias).float()
+        return self.softcap * torch.tanh(found / self.softcap) if self.softcap else found
+
 
 def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None = None) -> tuple[Any, Any]:
     """Load a causal LM, or one of the paper's models, and its tokenizer.
@@ -383,12 +390,9 @@ def check_head(model: Any) -> None:
     try:
         with torch.no_grad():
             own = model(input_ids=other, attention_mask=mask, use_cache=False).logits[0, :-1].float()  # (S - 1, V)
-            states = last_hidden_states(model, ids, mask)[0, :-1]
-            ours = torch.nn.functional.linear(states * head.scale, head.weight, head.bias).float()
+            ours = head.logits(last_hidden_states(model, ids, mask)[0, :-1])
     finally:
         plain.train(is_training)
-    if head.softcap:
-        ours = torch.tanh(ours / head.softcap) * head.softcap
     tolerance = max(4 * torch.finfo(head.weight.dtype).eps, 2e-3)
     if own.shape != ours.shape or not (own - ours).abs().max() <= tolerance * own.abs().max():
         raise InputError(

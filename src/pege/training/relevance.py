@@ -123,13 +123,9 @@ def _shared_nll(model: Any, samples: Sequence[Sequence[Any]]) -> NDArray[np.floa
 
 def _mean_nll(model: Any, hidden: Sequence[Tensor], labels: Sequence[Tensor]) -> NDArray[np.float64]:
     """Mean NLL a token of each row's learned tokens, (B,), from its (S, H) and (S,)."""
-    head = head_of(model)
     learned = [row[1:] != IGNORED for row in labels]
     states = torch.cat([h[:-1][is_learned] for h, is_learned in zip(hidden, learned, strict=True)])
-    logits = torch.nn.functional.linear(states * head.scale, head.weight, head.bias).float()
-    if head.softcap:
-        logits = head.softcap * torch.tanh(logits / head.softcap)
     targets = torch.cat([row[1:][is_learned] for row, is_learned in zip(labels, learned, strict=True)])
-    losses = cross_entropy(logits, targets, reduction="none").double()
+    losses = cross_entropy(head_of(model).logits(states), targets, reduction="none").double()
     parts = torch.split(losses, [int(is_learned.sum()) for is_learned in learned])
     return np.array([float(part.mean()) for part in parts])
