@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pege.cli import main
 from pege.errors import InputError
-from pege.reproduce import load_study, plan_study
-from pege.reproduce.config import shipped_studies
+from pege.reproduce import check_inputs, load_study, plan_study
+from pege.reproduce.config import Row, shipped_studies
 from pege.reproduce.run import step_keys
 
 SMALL = """
@@ -134,6 +135,78 @@ def test_a_changed_field_gives_new_keys_from_there_on_and_nowhere_else(tmp_path)
 def test_a_study_that_does_not_fit_is_one_line(tmp_path, old, new, message):
     with pytest.raises(InputError, match=message):
         study_of(tmp_path, SMALL.replace(old, new))
+
+
+def test_a_study_may_stand_on_others_and_replace_or_leave_out_what_they_have(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "more.yaml").write_text("""
+seeds: [7]
+bases: {tiny: null, big: {model: big-model, language: en, corpora: {filtered: kept, random: any}}}
+""")
+    (tmp_path / "small.yaml").write_text(SMALL)
+    own = """
+name: own
+extends: [small.yaml, parts/more.yaml]
+rows: {luck: null, any: {train: {}}}
+"""
+    (tmp_path / "own.yaml").write_text(own)
+    study, below = load_study(str(tmp_path / "own.yaml")), load_study(str(tmp_path / "small.yaml"))
+    assert (study.name, study.title, study.seeds) == ("own", "A small study", (7,))
+    assert list(study.bases) == ["big"]
+    assert study.rows == {**{n: r for n, r in below.rows.items() if n != "luck"}, "any": Row(train={})}
+    assert (study.corpora, study.claims) == (below.corpora, below.claims)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: own.yaml", "own.yaml: extends itself"),
+        ("extends: other.yaml", "no study 'other.yaml'"),
+        ("extends: table3\nrows: {PLATO-2: null}", "unknown 'PLATO-2'"),
+        ("extends: table3\nrows: []", "rows"),
+    ],
+)
+def test_what_cannot_be_stood_on_is_one_line(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_study(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"model": "runs/none/here"}, r"bases.tiny: runs/none/here: .*no such model"),
+        ({"user": "runs/none/here"}, r"runs/none/here: .*no such model"),
+        ({"judges": ["relevance:runs/none/here#bfloat16"]}, r"runs/none/here: .*no such model"),
+        ({"judges": ["repetition", "empathy:runs/none"]}, r"bases.tiny.judges: no such file or folder: runs/none"),
+        ({"classifier": "runs/none"}, r"bases.tiny.classifier: no such file or folder: runs/none"),
+        ({"unseen_lexicon": "none.tsv"}, r"bases.tiny.unseen_lexicon: no such file or folder: .*none.tsv"),
+        ({}, r"corpora.kept: no such file: .*a.jsonl; see --data"),
+    ],
+)
+def test_what_no_step_makes_is_missed_before_any_runs(tmp_path, monkeypatch, base, message):
+    monkeypatch.chdir(tmp_path)
+    study = study_of(tmp_path)
+    tiny = study.bases["tiny"].model_copy(update={"model": "owner/name", "judges": ["repetition"], **base})
+    with pytest.raises(InputError, match=message):
+        check_inputs(study.model_copy(update={"bases": {"tiny": tiny}}), tmp_path)
+
+
+def test_a_study_whose_inputs_are_there_may_run(tmp_path):
+    for name in ("a.jsonl", "lexicon.tsv", "judge"):
+        (tmp_path / name).touch()
+    study = study_of(tmp_path, SMALL.replace("[a.jsonl]", "[a.jsonl, chitchat]", 1))
+    tiny = study.bases["tiny"].model_copy(
+        update={"model": "base", "unseen_lexicon": "lexicon.tsv", "classifier": str(tmp_path / "judge")}
+    )
+    check_inputs(study.model_copy(update={"bases": {"tiny": tiny}}), tmp_path)
+
+
+def test_the_claims_that_were_written_down_are_those_of_the_studies(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "results" / "claims.md").read_text()
+    for name in ("table3", "table5"):
+        main(["reproduce", name, "--claims"])
+        assert capsys.readouterr().out.strip() in page
 
 
 def test_a_row_without_its_corpus_is_refused(tmp_path):

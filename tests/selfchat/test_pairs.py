@@ -92,6 +92,19 @@ def test_a_run_is_trained_on_its_self_chats_and_speaks_as_a_run(tiny_model_dir, 
     main(["prefer", *map(str, flags), "--starters", str(starters)])  # done: left alone
 
 
+def test_a_model_that_no_pair_can_train_is_refused_before_any_is_made(tmp_path, capsys, monkeypatch):
+    flags = ["--starters", "zh", "--output", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["prefer", "--agent", "base-plato", "--user", "base-plato", *flags])
+    assert stopped.value.code == 2
+    assert "base-plato: is a plato2; preferences are for causal LMs" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main(["prefer", "--agent", "base-plato", "--user", "base-plato", *flags])
+    assert "pip install 'pege[prefer]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tiny_model_dir, tmp_path, monkeypatch):
     pytest.importorskip("trl")
     from safetensors.torch import load_file

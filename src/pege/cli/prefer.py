@@ -59,8 +59,9 @@ def prefer(
     from pege.lexicon import load_lexicon
     from pege.selfchat import is_done, load_starters, pick_starters, with_emotion
     from pege.selfchat.pairs import pair_settings, read_pairs, run_pairs
-    from pege.training.preference import run_preference
+    from pege.training.preference import check_preferable, run_preference
 
+    check_preferable(agent)
     decoding = decoding or Decoding()
     rows = load_starters(starters)
     if n_starters is not None:

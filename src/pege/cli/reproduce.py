@@ -44,7 +44,7 @@ def reproduce(
         address: of the Ray cluster; one on this machine unless named.
     """
     from pege.errors import InputError
-    from pege.reproduce import load_study, plan_study, run_steps, write_report
+    from pege.reproduce import check_inputs, load_study, plan_study, run_steps, write_report
 
     found = load_study(study)
     if claims:
@@ -57,12 +57,13 @@ def reproduce(
     if dry_run:
         print("\n".join(_plan_lines(steps, output)))
         return
+    check_inputs(found, place, bases=base)
     command = " ".join(["pege reproduce", study, *(f"--base {b}" for b in base)])
     try:
         run_steps(steps, output, n_jobs=jobs, runner=runner, address=address)
     finally:
         if sys.exc_info()[0] is not KeyboardInterrupt and (output / "steps").is_dir():
-            print(write_report(found, output, command=command, bases=base))
+            print(write_report(found, steps, output, command=command))
 
 
 def _claims_page(study: Study) -> list[str]:
@@ -74,14 +75,14 @@ def _claims_page(study: Study) -> list[str]:
 
 
 def _plan_lines(steps: list[Step], output: Path) -> list[str]:
-    from pege.reproduce.run import is_done, seconds_taken, step_keys
+    from pege.reproduce.run import done_steps, seconds_taken
 
-    keys, taken = step_keys(steps), seconds_taken(output)
+    there, taken = done_steps(steps, output), seconds_taken(output)
     lines, left = [], 0.0
     for step in steps:
         known = taken.get(step.name.rsplit("/", 1)[0])
         minutes = statistics.median(known) / 60 if known else step.minutes
-        done = is_done(step, keys[step.name], output)
+        done = step.name in there
         left += 0 if done else minutes
         lines.append(f"{'done' if done else '    '} {minutes:7.1f} min  {step.name}")
     n_done = sum(line.startswith("done") for line in lines)

@@ -87,11 +87,12 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """Load a tokenizer from a folder or the hub; it has a pad token.
+    """Load a tokenizer from a folder, the hub or ``base-plato``; it has a pad token.
 
     Raises:
         InputError: none there, or a file cut in half.
     """
+    source = SHIPPED.get(str(source), source)
     _check_json(source)
     return _tokenizer(source)
 
@@ -116,11 +117,16 @@ def _auto_class(folder: Path) -> Any:
     """The class that loads a folder or a name of the hub; the paper's models are made known first."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    file = folder / "config.json"
-    kind = read_json(file).get("model_type") if file.is_file() else None
+    kind = kind_of(folder)
     if kind in OUR_KINDS:
         importlib.import_module(f"pege.models.{kind}")
     return AutoModelForSeq2SeqLM if kind in LISTENER_KINDS else AutoModelForCausalLM
+
+
+def kind_of(folder: Path | str) -> str | None:
+    """Give the ``model_type`` of a folder's config; None where there is none, as in a name of the hub."""
+    file = Path(folder) / "config.json"
+    return read_json(file).get("model_type") if file.is_file() else None
 
 
 def fast_dtype() -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from pege.io import make_folder, write_text
 from pege.lexicon import load_lexicon
 from pege.metrics.trajectory import valence_trajectory
@@ -26,8 +24,17 @@ def write_pictures(study: Study, output: Path, base: str, rows: Sequence[RowResu
         path = folder / f"{study.name}.{base}.{speaker}.svg"
         write_text(path, trajectory_plot(lines, speaker, reference=float(lexicon.mean[0])))
         yield path, f"mean valence of the {speaker}'s utterances along the dialog, first seed"
-    points = {r.name: (r.perplexity, float(np.mean(r.values["pege"]))) for r in rows if r.perplexity is not None}
-    if len(points) > 1:
-        path = folder / f"{study.name}.{base}.front.svg"
-        write_text(path, trade_off_plot(points, x="perplexity", y="PEGE-Score"))
-        yield path, "perplexity on held-out dialogs against PEGE-Score: left and up is better"
+    for name, x, of in (("front", "perplexity", _perplexity), ("repetition", "rep-4", _repetition)):
+        points = {r.name: (at, float(r.values["pege"][0].mean())) for r in rows if (at := of(r)) is not None}
+        if len(points) > 1:
+            path = folder / f"{study.name}.{base}.{name}.svg"
+            write_text(path, trade_off_plot(points, x=x, y="PEGE-Score"))
+            yield path, f"{x} against PEGE-Score, first seed: left and up is better"
+
+
+def _perplexity(row: RowResult) -> float | None:
+    return row.perplexity
+
+
+def _repetition(row: RowResult) -> float | None:
+    return float(row.values["repetition.rep_4"][0].mean()) if "repetition.rep_4" in row.values else None

@@ -75,7 +75,7 @@ def plan_study(study: Study, output: Path, data: Path, *, bases: Sequence[str] =
         if name not in study.bases:
             raise InputError(f"no base {name!r}", where=study.name, fix=did_you_mean(name, study.bases))
     chosen = tuple(bases) or tuple(study.bases)
-    steps = [_corpus_step(study, name, output, data) for name in _corpora_in_use(study, chosen)]
+    steps = [_corpus_step(study, name, output, data) for name in corpora_in_use(study, chosen)]
     for row in _in_order(study):
         for base in (b for b in study.bases_of(row) if b in chosen):
             for seed in study.seeds_of(row):
@@ -88,7 +88,8 @@ def _in_order(study: Study) -> list[str]:
     return sorted(study.rows, key=lambda name: study.rows[name].like is not None)
 
 
-def _corpora_in_use(study: Study, bases: Sequence[str]) -> list[str]:
+def corpora_in_use(study: Study, bases: Sequence[str]) -> list[str]:
+    """Name the corpora that the rows of some bases need."""
     pairs = ((study.bases[b], study.rows[r].data) for r in study.rows for b in study.bases_of(r) if b in bases)
     named = [base.corpora[kind] for base, kind in pairs if kind in base.corpora]
     named += [study.bases[b].corpora["filtered"] for b in bases if "filtered" in study.bases[b].corpora]
@@ -97,7 +98,7 @@ def _corpora_in_use(study: Study, bases: Sequence[str]) -> list[str]:
 
 def _corpus_step(study: Study, name: str, output: Path, data: Path) -> Step:
     settings = dict(study.corpora[name])
-    settings["input"] = [_in_data(i, data) for i in settings.get("input", ())]
+    settings["input"] = [in_data(i, data) for i in settings.get("input", ())]
     config, folder = output / "configs" / f"corpus.{name}.yaml", output / "corpora" / name
     arguments = ("corpus", "build", "--config", str(config), "--output", str(folder))
     return Step(
@@ -105,7 +106,8 @@ def _corpus_step(study: Study, name: str, output: Path, data: Path) -> Step:
     )
 
 
-def _in_data(path: str, data: Path) -> str:
+def in_data(path: str, data: Path) -> str:
+    """Give an input as `pege corpus build` takes it: in the data folder, unless it is elsewhere."""
     return path if path == "chitchat" or "://" in path or Path(path).is_absolute() else str(data / path)
 
 
@@ -237,7 +239,7 @@ def _chat_steps(place: _Place, speaker: str, needs: tuple[str, ...]) -> Iterator
     yield Step(f"chat/{place.label}", arguments, chat, needs, minutes=place.minutes("chat"))
     extra = {"lexicon": f"pege-{base.language}", "language": base.language}
     if base.unseen_lexicon:
-        extra["unseen-lexicon"] = _in_data(base.unseen_lexicon, place.data)
+        extra["unseen-lexicon"] = in_data(base.unseen_lexicon, place.data)
     if base.classifier:
         extra["classifier"] = base.classifier
     judges = ("--judges", *base.judges) if base.judges else ()

@@ -7,47 +7,49 @@ from pathlib import Path
 
 import numpy as np
 
-from pege.io import read_json, write_json, write_text
+from pege.io import write_json, write_text
 from pege.metrics.interval import mean_interval, paired_p_value
 from pege.reproduce.claims import Finding, judge_claims, signature
 from pege.reproduce.config import Study
 from pege.reproduce.pictures import write_pictures
+from pege.reproduce.plan import Step
 from pege.reproduce.results import RowResult, Values, read_results
+from pege.reproduce.run import done_steps
 
 N_SAMPLES = 5
 MAX_CHARS = 200  # of a shown utterance
 _SCORES = {
     "peg": "PEG", "e": "E", "pege": "PEGE", "unseen_lexicon.pege": "PEGE, unseen lexicon",
     "classifier.p_positive_end": "P(positive) at the end", "repetition.rep_4": "rep-4",
-    "repetition.repeated": "repeats itself", "safety.offensive": "offensive", "safety.dismissive": "dismissive",
-    "safety.toxic_positivity": "toxic positivity", "empathy.empathy_first": "success with empathy first",
-    "relevance.fits": "relevance",
+    "repetition.repeated": "repeats itself", "repetition.echo": "echoes the user", "safety.offensive": "offensive",
+    "safety.dismissive": "dismissive", "safety.toxic_positivity": "toxic positivity",
+    "empathy.empathy_first": "success with empathy first", "relevance.fits": "relevance",
 }  # fmt: skip
 _LOWER_IS_BETTER = ("repetition.", "safety.")
 
 
-def write_report(study: Study, output: Path, *, command: str, bases: Sequence[str] = ()) -> Path:
-    """Write ``NAME.md``, ``NAME.json`` and the pictures into a study's folder; of what is there so far.
+def write_report(study: Study, steps: Sequence[Step], output: Path, *, command: str) -> Path:
+    """Write ``NAME.md``, ``NAME.json`` and the pictures into a study's folder; of what is done so far.
 
     Args:
-        study: whose steps ran.
+        study: what was run.
+        steps: its plan; the claims of all bases in it are corrected together.
         output: its folder.
         command: that redoes it.
-        bases: whose rows, and whose claims are corrected together; all unless named.
 
     Returns:
         The page.
     """
-    results = {b: rows for b, rows in read_results(study, output).items() if not bases or b in bases}
+    results = read_results(study, steps, output)
     findings = find(study, results)
     write_json(output / f"{study.name}.json", as_json(study, results, findings))
-    lines = [f"# {study.title}", "", f"`{command}`", "", *_about(study, results)]
+    lines = [f"# {study.title}", "", f"`{command}`", "", *_about(steps, results)]
     if findings:
         lines += ["## Claims", "", *claims_table(findings), ""]
     for base, rows in results.items():
         if rows:
             lines += [f"## {base}", "", *_base_lines(study, output, base, rows)]
-    lines += ["## What was made", "", *_hashes(study, output)]
+    lines += ["## What was made", "", *_hashes(steps, output)]
     page = output / f"{study.name}.md"
     write_text(page, "\n".join(lines) + "\n")
     return page
@@ -72,7 +74,7 @@ def claims_table(findings: Sequence[Finding]) -> Iterator[str]:
     for f in findings:
         low, high = f.interval
         cells = (
-            f.number, f"{f.claim.says} ({f.claim.source})", f.base, _SCORES.get(f.claim.score, f.claim.score),
+            f.number, f"{f.claim.says} ({f.claim.source})", f.base, _title(f.claim.score),
             f"{f.difference:+.3f} [{low:+.3f}, {high:+.3f}]", ", ".join(f"{d:+.3f}" for d in f.by_seed),
             f"{f.claim.effect:g}", f"{f.p:.4f}", f"{f.p_holm:.4f}", f"**{f.verdict}**",
         )  # fmt: skip
@@ -81,9 +83,9 @@ def claims_table(findings: Sequence[Finding]) -> Iterator[str]:
     yield f"`{signature(len(findings))}`"
 
 
-def _about(study: Study, results: dict[str, list[RowResult]]) -> Iterator[str]:
+def _about(steps: Sequence[Step], results: dict[str, list[RowResult]]) -> Iterator[str]:
     n_done = sum(len(r.seeds) for rows in results.values() for r in rows)
-    n_all = sum(len(study.seeds_of(row)) for row in study.rows for b in study.bases_of(row) if b in results)
+    n_all = sum(s.kind == "score" for s in steps)
     yield f"{n_done} of {n_all} runs are scored. Rows marked with * go beyond the paper and are not the paper's."
     yield ""
 
@@ -113,17 +115,43 @@ def _base_lines(study: Study, output: Path, base: str, rows: Sequence[RowResult]
 
 def interactive_table(study: Study, rows: Sequence[RowResult]) -> Iterator[str]:
     """Self-chat scores: the mean over seeds, the interval over starters of the mean over seeds."""
-    names = [n for n in _SCORES if any(n in r.values for r in rows)]
-    yield f"| row | seeds | {' | '.join(_SCORES[n] for n in names)} | Distinct-2 |"
-    yield "|---" * (len(names) + 3) + "|"
+    names, shares = _scores_of(rows), [n for n, of in _SHARES.items() if any(of(r) is not None for r in rows)]
+    yield f"| row | seeds | {' | '.join(map(_title, names))} | {' | '.join((*shares, 'Distinct-2'))} |"
+    yield "|---" * (len(names) + len(shares) + 3) + "|"
     for r in rows:
         cells = [_mean(r.values[n].mean(axis=0)) if n in r.values else "" for n in names]
+        cells += ["" if (share := _SHARES[n](r)) is None else f"{share:.1%}" for n in shares]
         distinct = np.mean([t["distinct"]["distinct_2"] for t in r.tables])
         yield f"| {_label(study, r.name)} | {len(r.seeds)} | {' | '.join(cells)} | {distinct:.3f} |"
     yield ""
     for s in _signatures(rows):
         yield f"`{s}`"
         yield ""
+
+
+def _scores_of(rows: Sequence[RowResult]) -> list[str]:
+    """Scores that a row has: the known ones in their order, then those of a language model as judge."""
+    there = dict.fromkeys(n for r in rows for n in r.values)
+    return [*(n for n in _SCORES if n in there), *(n for n in there if n.startswith("lm."))]
+
+
+def _title(score: str) -> str:
+    return _SCORES.get(score, score)
+
+
+def _share_positive(row: RowResult) -> float | None:
+    ends = [t["companions"]["classifier"]["share"] for t in row.tables if "classifier" in t["companions"]]
+    return float(np.mean(ends)) if ends else None
+
+
+def _share_empathic(row: RowResult) -> float | None:
+    """Of all successes, over seeds and dialogs, those that show empathy first (81.37 % in the paper's sec. 5.3)."""
+    if "empathy.success" not in row.values or not (n := row.values["empathy.success"].sum()):
+        return None
+    return float(row.values["empathy.empathy_first"].sum() / n)
+
+
+_SHARES = {"ends with P(positive) > 0.9": _share_positive, "empathy first, of successes": _share_empathic}
 
 
 def static_table(study: Study, rows: Sequence[RowResult]) -> Iterator[str]:
@@ -151,7 +179,7 @@ def gameable(study: Study, rows: Sequence[RowResult]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for r in (r for r in rows if study.rows[r.name].agent):
         x, y = (side.values["pege"].mean(axis=0) for side in (r, real))
-        caught = [_SCORES[n] for n in _SCORES if n not in ("peg", "e", "pege") and _is_worse(r, real, n)]
+        caught = [_title(n) for n in _scores_of(rows) if n not in ("peg", "e", "pege") and _is_worse(r, real, n)]
         yield f"| {r.name} | {_mean(x - y)} | {paired_p_value(x, y):.4f} | {', '.join(caught) or 'nothing here'} |"
     yield ""
     yield "Caught: significantly worse than PEGE on that score (paired permutation, p < 0.05, uncorrected)."
@@ -167,7 +195,7 @@ def _is_worse(row: RowResult, real: RowResult, name: str) -> bool:
 
 def agreement(rows: Sequence[RowResult]) -> Iterator[str]:
     """Spearman's correlation of each score with PEGE-Score: over all dialogs, and over the rows' means."""
-    names = [n for n in _SCORES if n not in ("peg", "e", "pege") and all(n in r.values for r in rows)]
+    names = [n for n in _scores_of(rows) if n not in ("peg", "e", "pege") and all(n in r.values for r in rows)]
     yield "| score | over dialogs | within a row | over the rows' means |"
     yield "|---|---|---|---|"
     for n in names:
@@ -178,7 +206,7 @@ def agreement(rows: Sequence[RowResult]) -> Iterator[str]:
             float(np.mean(inside)) if inside else None,
             _spearman(*(np.array([values.mean() for values in side]) for side in (x, y))),
         )
-        yield f"| {_SCORES[n]} | {' | '.join('' if c is None else f'{c:+.2f}' for c in found)} |"
+        yield f"| {_title(n)} | {' | '.join('' if c is None else f'{c:+.2f}' for c in found)} |"
 
 
 def _spearman(x: Values, y: Values) -> float | None:
@@ -232,17 +260,12 @@ def as_json(study: Study, results: dict[str, list[RowResult]], findings: Sequenc
     }  # fmt: skip
 
 
-def _hashes(study: Study, output: Path) -> Iterator[str]:
-    names = {f"{b}/{r}/{s}" for r in study.rows for b in study.bases_of(r) for s in study.seeds_of(r)}
+def _hashes(steps: Sequence[Step], output: Path) -> Iterator[str]:
     yield "| step | file | sha256 | seconds |"
     yield "|---|---|---|---|"
-    for path in sorted((output / "steps").glob("*.json")):
-        record = read_json(path)
-        kind, _, label = record["name"].partition("/")
-        if kind != "corpus" and label not in names:  # of another study in the same folder
-            continue
+    for name, record in sorted(done_steps(steps, output).items()):
         for file, digest in record["sha256"].items():
-            yield f"| {record['name']} | {file} | `{digest[:16]}` | {record['seconds']:,.0f} |"
+            yield f"| {name} | {file} | `{digest[:16]}` | {record['seconds']:,.0f} |"
 
 
 def _signatures(rows: Sequence[RowResult]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from pege.dialog import Dialog
 from pege.io import read_json, read_lines, read_rows
 from pege.reproduce.config import Study
-from pege.reproduce.plan import run_folder
+from pege.reproduce.plan import Step, run_folder
+from pege.reproduce.run import done_steps
 
 Values = NDArray[np.float64]
 
@@ -44,31 +46,31 @@ class RowResult:
         return list(read_rows(self.folders[self.seeds.index(seed)] / "selfchat.jsonl", Dialog))
 
 
-def read_results(study: Study, output: Path) -> dict[str, list[RowResult]]:
-    """Give what is there so far, base by base; a row appears once one of its seeds is scored."""
+def read_results(study: Study, steps: Sequence[Step], output: Path) -> dict[str, list[RowResult]]:
+    """Give what is done so far of a plan, base by base; a row appears once one of its seeds is scored."""
+    done = done_steps(steps, output)
     found: dict[str, list[RowResult]] = {}
-    for base in study.bases:
-        rows = (_read_row(study, output, base, row) for row in study.rows if base in study.bases_of(row))
+    for base in dict.fromkeys(s.name.split("/")[1] for s in steps if s.kind == "score"):
+        rows = (_read_row(study, done, output, base, row) for row in study.rows if base in study.bases_of(row))
         found[base] = [r for r in rows if r is not None]
     return found
 
 
-def _read_row(study: Study, output: Path, base: str, row: str) -> RowResult | None:
-    there = {s: run_folder(output, base, row, s) for s in study.seeds_of(row)}
-    there = {s: f for s, f in there.items() if (f / "score.json").is_file()}
+def _read_row(study: Study, done: Container[str], output: Path, base: str, row: str) -> RowResult | None:
+    there = {s: run_folder(output, base, row, s) for s in study.seeds_of(row) if f"score/{base}/{row}/{s}" in done}
     if not there:
         return None
     by_seed = [sorted((dict(r) for _, r in read_lines(f / "scores.jsonl")), key=_id) for f in there.values()]
     names = [n for n in by_seed[0][0] if n != "id"]
-    first = next(iter(there.values()))
-    perplexity = first / "perplexity.json"
+    seed, first = next(iter(there.items()))
+    static, perplexity = (f"{kind}/{base}/{row}/{seed}" in done for kind in ("static", "perplexity"))
     return RowResult(
         name=row,
         seeds=tuple(there),
         values={n: np.array([[r[n] for r in rows] for rows in by_seed]) for n in names},
         tables=tuple(read_json(f / "score.json") for f in there.values()),
-        static=read_json(first / "static.json") if (first / "static.json").is_file() else {},
-        perplexity=read_json(perplexity)["perplexity"] if perplexity.is_file() else None,
+        static=read_json(first / "static.json") if static else {},
+        perplexity=read_json(first / "perplexity.json")["perplexity"] if perplexity else None,
         folders=tuple(there.values()),
     )
 

@@ -26,6 +26,14 @@ from pege.reproduce.plan import KINDS_WITH_MODEL, Step
 
 log = logging.getLogger(__name__)
 
+#: what a kind of step makes that its hashes are of, where it is not its output alone
+_MADE = {
+    "corpus": ("train/*", "validation/*"),
+    "train": ("*.safetensors",),
+    "prefer": ("pairs.jsonl", "*.safetensors"),
+    "score": ("score.json", "scores.jsonl"),
+}
+
 Submit = Callable[[Step, Path], concurrent.futures.Future[float]]
 
 
@@ -57,8 +65,8 @@ def run_steps(
         InputError: steps failed; those that do not need them were run all the same.
     """
     make_folder(output)
-    keys = step_keys(steps)
-    open_steps = [s for s in steps if not is_done(s, keys[s.name], output)]
+    keys, done = step_keys(steps), done_steps(steps, output)
+    open_steps = [s for s in steps if s.name not in done]
     failed: dict[str, str] = {}
     with _lock(output), _submitter(runner, address, n_jobs) as submit:
         _run_graph(open_steps, output, keys, submit, failed)
@@ -78,10 +86,12 @@ def step_keys(steps: Sequence[Step]) -> dict[str, str]:
     return keys
 
 
-def is_done(step: Step, key: str, output: Path) -> bool:
-    """Whether a step's record and its output are there, and the record has its key."""
-    record = _record(step.name, output)
-    return record.is_file() and step.output.exists() and read_json(record)["key"] == key
+def done_steps(steps: Sequence[Step], output: Path) -> dict[str, dict[str, Any]]:
+    """Give the record of each step that is done, by name: its output is there, and the record has its key."""
+    keys = step_keys(steps)
+    there = [s for s in steps if _record(s.name, output).is_file() and s.output.exists()]
+    records = {s.name: read_json(_record(s.name, output)) for s in there}
+    return {name: record for name, record in records.items() if record["key"] == keys[name]}
 
 
 def seconds_taken(output: Path) -> dict[str, list[float]]:
@@ -216,12 +226,13 @@ def _file(name: str) -> str:
 
 
 def artefacts(step: Step) -> dict[str, str]:
-    """Give the sha256 of what a step made: the weights of a run, else its output; by the name of the file."""
-    weights = sorted(step.output.parent.glob("*.safetensors")) if step.kind in ("train", "prefer") else []
+    """Give the sha256 of what a step made, by the file's name: its output, or what stands for it."""
+    folder = step.output.parent
+    made = sorted(path for pattern in _MADE.get(step.kind, ()) for path in folder.glob(pattern))
     found = {}
-    for path in weights or [step.output]:
+    for path in made or [step.output]:
         with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 

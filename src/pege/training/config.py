@@ -116,7 +116,7 @@ class TrainConfig(BaseModel):
     model: str = "base"
     """`base`, a run folder, a model of the Hugging Face hub; or plato-mini, moel, mime with first weights."""
     tokenizer: str | None = None
-    """Folder of `pege tokenizer`, for a model with first weights."""
+    """Folder of `pege tokenizer`, or `base-plato` for its own, for a model with first weights."""
     word_vectors: str | None = None
     """What such a model's embeddings start from: a file in GloVe's format, or a model with the same tokens."""
     data: tuple[str, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from transformers import set_seed
 from pege.dialog import Emotion, Utterance
 from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_text
-from pege.models.causal import GUIDED_FIELD, OUR_KINDS, load_model, run_settings
+from pege.models.causal import GUIDED_FIELD, OUR_KINDS, base_of, kind_of, load_model, resolve_model, run_settings
 from pege.models.prompt import encode_dialog
 from pege.training.resume import train_on
 
@@ -50,7 +52,6 @@ def run_preference(
         InputError: no such model, or one that is no causal LM; no pairs; TRL is not installed; a folder of another run;
             a checkpoint that is cut.
     """
-    trl = _trl()
     folder = Path(output_dir)
     run = run_settings(model)
     config = {
@@ -63,12 +64,11 @@ def run_preference(
         return folder
     if not pairs:
         raise InputError("no pairs to learn from", fix="more starters, or more turns")
+    check_preferable(model)
     loaded, tokenizer = load_model(model, dtype=dtype)
-    if loaded.config.model_type in OUR_KINDS:
-        raise InputError(f"is a {loaded.config.model_type}", where=model, fix="preferences are for causal LMs")
     set_seed((_DEFAULTS | training)["seed"])  # the adapter's first weights are drawn
     data = [_encoded(tokenizer, p, config["emotion_input"], max_length) for p in pairs]
-    trainer = _trainer(trl, loaded, tokenizer, data, folder, lora=lora, training=training)
+    trainer = _trainer(loaded, tokenizer, data, folder, lora=lora, training=training)
     make_folder(folder)
     start_run(folder, config, packages=("torch", "transformers", "peft", "trl"))
     train_on(trainer, folder)
@@ -80,12 +80,19 @@ def run_preference(
     return folder
 
 
-def _trl() -> Any:
-    try:
-        import trl
-    except ModuleNotFoundError as e:
-        raise InputError("TRL is not installed", fix="pip install 'pege[prefer]'") from e
-    return trl
+def check_preferable(model: str) -> None:
+    """See that a model can be trained on pairs, before they are made.
+
+    Raises:
+        InputError: TRL is not installed; no such model, or one of the paper's, which are no causal LMs.
+    """
+    if importlib.util.find_spec("trl") is None:
+        raise InputError("TRL is not installed", fix="pip install 'pege[prefer]'")
+    folder = resolve_model(model)
+    if (Path(folder) / "adapter_config.json").is_file():
+        folder = resolve_model(base_of(Path(folder)))
+    if (kind := kind_of(folder)) in OUR_KINDS:
+        raise InputError(f"is a {kind}", where=model, fix="preferences are for causal LMs")
 
 
 def _encoded(tokenizer: Any, pair: Any, emotion_input: bool, max_length: int) -> dict[str, list[int]]:
@@ -102,11 +109,13 @@ def _encoded(tokenizer: Any, pair: Any, emotion_input: bool, max_length: int) ->
 
 
 def _trainer(
-    trl: Any, model: Any, tokenizer: Any, data: list[dict[str, list[int]]], folder: Path, *, lora: dict[str, Any],
+    model: Any, tokenizer: Any, data: list[dict[str, list[int]]], folder: Path, *, lora: dict[str, Any],
     training: dict[str, Any],
 ) -> Any:  # fmt: skip
     from datasets import Dataset
     from peft import LoraConfig
+
+    trl: Any = importlib.import_module("trl")  # its types are not exported
 
     class PairTrainer(trl.DPOTrainer):  # type: ignore[misc]
         """TRL's, for pairs that are tokens already: no text is tokenized a second time, or otherwise."""
@@ -114,7 +123,7 @@ def _trainer(
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset
 
-    names = _DEFAULTS | {"use_cpu": not torch.cuda.is_available(), "max_length": None} | training
+    names: dict[str, Any] = _DEFAULTS | {"use_cpu": not torch.cuda.is_available(), "max_length": None} | training
     try:
         arguments = trl.DPOConfig(output_dir=str(folder), **names)
         adapter = LoraConfig(task_type="CAUSAL_LM", **lora)
