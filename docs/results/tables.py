@@ -1,14 +1,11 @@
-"""Write docs/results/tables.en.md from a study's folder, and put its reports beside it.
+"""Write docs/results/tables.md from the folder of both studies, and put their reports beside it.
 
-    pege reproduce table3 --base causal && pege reproduce table5 --base causal && python docs/results/tables.py [STUDY]
-
-The halves of the studies were run apart, so each report corrects for its own claims; here each claim is also corrected
-for those of both halves, the others' p-values being read from table3.md and table5.md.
+`bash docs/results/tables.sh` ends with it. What is written by hand is in tables.intro.md and tables.why.md.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,109 +20,120 @@ from pege.lexicon import load_lexicon
 from pege.loss import context_weight
 from pege.metrics.interval import paired_p_value
 from pege.metrics.pege import utterance_vads
-from pege.reproduce.claims import holm
-from pege.reproduce.config import load_study
+from pege.reproduce import load_study, plan_study
 from pege.reproduce.results import RowResult, read_results
 
 HERE = Path(__file__).parent
 STUDIES = ("table3", "table5")
-BASE, LANGUAGE = "causal", "en"
+LANGUAGES = {"plato-mini": "zh", "causal": "en"}
 NLL = "PLATO-2-FT"
 LOSSES = ("PEG only", "NER only", "PEGE")
-DOSES = {"PLATO-2-FT": "0", "PEGE x 0.4": "0.4", "PEGE": "1", "PEGE x 4": "4"}
+DOSES = {
+    "PLATO-2-FT": "0, 0", "PEG only": "1, 0", "NER only": "0, 1", "PEGE x 0.4": "0.4, 0.4", "PEGE": "1, 1",
+    "alpha x 4": "4, 1", "beta x 4": "1, 4", "PEGE x 4": "4, 4",
+}  # fmt: skip
 TRIVIAL = ("cheerful", "parrot", "happy words", "random response")
+CATCHERS = ("pege", "relevance.fits", "repetition.rep_4", "repetition.echo")
+
+Rows = dict[str, RowResult]
 
 
 def main(study: Path) -> None:
     """Read the runs, write the page."""
-    tables = {name: read_json(study / f"{name}.json") for name in STUDIES}
-    rows: dict[str, RowResult] = {}
+    data = Path(os.environ.get("PEGE_DATA", "../shared/data"))
+    rows: dict[str, Rows] = {base: {} for base in LANGUAGES}
     for name in STUDIES:
-        rows |= {r.name: r for r in read_results(load_study(name), study)[BASE]}
-    lines = ["# Tables 3 and 5, the English half", "", part("intro"), "", "## Claims", "", *claims(tables), ""]
-    lines += ["## What the loss does along the dialog", "", *along(rows), ""]
-    lines += ["## What the weights of the loss do", "", *doses(rows), ""]
-    lines += ["## Agents that should lose", "", *trivial(rows), "", part("why")]
-    write_text(HERE / f"tables.{LANGUAGE}.md", "\n".join(lines) + "\n")
+        found = load_study(name)
+        for base, results in read_results(found, plan_study(found, study, data), study).items():
+            rows[base] |= {r.name: r for r in results}
+    lines = ["# Tables 3 and 5", "", part("intro"), "", "## Claims", "", *claims(study), ""]
+    for title, table in (
+        ("What the loss does along the dialog", along),
+        ("What each weight of the loss does", doses),
+        ("Agents that should lose", trivial),
+    ):
+        lines += [f"## {title}", ""]
+        for base in (b for b in LANGUAGES if rows[b]):
+            lines += [f"On {base}:", "", *table(rows[base], LANGUAGES[base]), ""]
+    write_text(HERE / "tables.md", "\n".join([*lines, part("why")]) + "\n")
     for name in STUDIES:
-        shutil.copy(study / f"{name}.md", HERE / f"{name}.{LANGUAGE}.md")
-    for picture in (study / "pictures").glob(f"*.{BASE}.*.svg"):
-        shutil.copy(picture, HERE / "pictures")
+        shutil.copy(study / f"{name}.md", HERE)
+        for picture in (study / "pictures").glob(f"{name}.*.svg"):
+            shutil.copy(picture, HERE / "pictures")
 
 
 def part(name: str) -> str:
     """What is written by hand."""
-    return (HERE / f"tables.{LANGUAGE}.{name}.md").read_text(encoding="utf-8").strip()
+    return (HERE / f"tables.{name}.md").read_text(encoding="utf-8").strip()
 
 
-def other_half(table: str) -> list[tuple[str, float, str]]:
-    """Number, p and verdict of each claim of the report that is there already."""
-    lines = (HERE / f"{table}.md").read_text(encoding="utf-8").splitlines()
-    found = []
-    for cells in (re.split(r"\s*\|\s*", line.strip("| ")) for line in lines if re.match(r"\| [TO]\d", line)):
-        found.append((cells[0], float(cells[7]), cells[9].strip("*")))
-    return found
-
-
-def claims(tables: dict[str, Any]) -> Iterator[str]:
-    """Every claim with its verdict, beside the other half's."""
-    yield "| | claim | score | difference, 95 % interval | by seed | p | Holm | of both halves | verdict | in Chinese |"
-    yield "|---" * 10 + "|"
-    for name, table in tables.items():
-        theirs, ours = other_half(name), table["claims"]
-        both = holm([*(c["p"] for c in ours), *(p for _, p, _ in theirs)])
-        verdicts = {number: verdict for number, _, verdict in theirs}
-        for c, p_both in zip(ours, both, strict=False):
-            low, high = c["interval"]
-            verdict = f"**{c['verdict']}**" if c["verdict"] == "holds" else c["verdict"]
-            cells = (
-                c["number"], c["says"], c["score"], f"{c['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
-                ", ".join(f"{d:+.3f}" for d in c["by_seed"]), f"{c['p']:.4f}", f"{c['p_holm']:.3f}", f"{p_both:.3f}",
-                verdict, verdicts.get(c["number"], "-"),
-            )  # fmt: skip
+def claims(study: Path) -> Iterator[str]:
+    """Every claim, on both bases, corrected for all of its study."""
+    sides = " | ".join(f"{base}: difference, 95 % interval | p, Holm | verdict" for base in LANGUAGES)
+    yield f"| | claim | score | {sides} |"
+    yield "|---" * (3 + 3 * len(LANGUAGES)) + "|"
+    for name in STUDIES:
+        found: dict[str, dict[str, Any]] = {}
+        for c in read_json(study / f"{name}.json")["claims"]:
+            found.setdefault(c["number"], {})[c["base"]] = c
+        for number, by_base in found.items():
+            first = next(iter(by_base.values()))
+            cells = [number, first["says"], first["score"]]
+            for base in LANGUAGES:
+                cells += judged(by_base[base]) if base in by_base else ["", "", "not run"]
             yield f"| {' | '.join(cells)} |"
 
 
-def along(rows: dict[str, RowResult]) -> Iterator[str]:
+def judged(claim: dict[str, Any]) -> list[str]:
+    """Difference, p and verdict of a claim on a base."""
+    low, high = claim["interval"]
+    verdict = f"**{claim['verdict']}**" if claim["verdict"] == "holds" else claim["verdict"]
+    return [f"{claim['difference']:+.3f} [{low:+.3f}, {high:+.3f}]", f"{claim['p_holm']:.3f}", verdict]
+
+
+def along(rows: Rows, language: str) -> Iterator[str]:
     """Each response's distance from u1 and its valence, less NLL's; starters averaged over the seeds."""
-    lexicon = load_lexicon(f"pege-{LANGUAGE}")
+    lexicon = load_lexicon(f"pege-{language}")
+    names = (NLL, *(x for x in LOSSES if x in rows))
     far, bright = {}, {}
-    for name in (NLL, *LOSSES):
+    for name in names:
         talks = [rows[name].dialogs(seed) for seed in rows[name].seeds]
         n = min(len(d.messages) for talk in talks for d in talk)
         texts = [t for talk in talks for d in talk for t in d.texts[:n]]
-        vads = utterance_vads(texts, lexicon, LANGUAGE)
+        vads = utterance_vads(texts, lexicon, language)
         vads = np.where(np.isnan(vads), lexicon.mean, vads).reshape(len(talks), len(talks[0]), n, 3)
         far[name] = np.abs(vads - vads[:, :, :1]).sum(-1).mean(0)  # (starters, utterances)
         bright[name] = vads[..., 0].mean(0)
     first_half = rows[NLL].dialogs(rows[NLL].seeds[0])[0].n_half
-    heads = (NLL, *(f"{x} less it" for x in LOSSES))
+    heads = (NLL, *(f"{x} less it" for x in names[1:]))
     yield f"| c | f(c) | in Eq. 8 | distance from u1, {' | '.join(heads)} | valence, {' | '.join(heads)} |"
-    yield "|---" * 11 + "|"
+    yield "|---" * (3 + 2 * len(heads)) + "|"
     for k, c in enumerate(range(1, far[NLL].shape[1], 2)):
         cells = [str(c), f"{float(context_weight(c, 0.0)):+.2f}", "yes" if k < first_half else ""]
         for by in (far, bright):
-            cells += [f"{by[NLL][:, c].mean():.3f}", *(difference(by[x][:, c], by[NLL][:, c]) for x in LOSSES)]
+            cells += [f"{by[NLL][:, c].mean():.3f}", *(difference(by[x][:, c], by[NLL][:, c]) for x in names[1:])]
         yield f"| {' | '.join(cells)} |"
 
 
-def doses(rows: dict[str, RowResult]) -> Iterator[str]:
-    """Scores by the weight of the loss, the first seed."""
-    yield "| weights times | E-Score | PEG-Score | PEGE-Score | perplexity |"
-    yield "|---|---|---|---|---|"
+def doses(rows: Rows, language: str) -> Iterator[str]:
+    """Scores by the weights of the loss, the first seed of each."""
+    del language
+    scores = ("peg", "e", "pege", "unseen_lexicon.pege", "classifier.p_positive_end", "repetition.rep_4")
+    scores = tuple(s for s in scores if s in rows[NLL].values)
+    yield f"| alpha, beta times | {' | '.join(scores)} | perplexity | Distinct-2 |"
+    yield "|---" * (3 + len(scores)) + "|"
     for name, times in DOSES.items():
-        if name in rows:
-            values = [f"{rows[name].values[s][0].mean():+.3f}" for s in ("e", "peg", "pege")]
-            yield f"| {times} | {' | '.join(values)} | {rows[name].perplexity or float('nan'):.1f} |"
+        if row := rows.get(name):
+            cells = [f"{row.values[s][0].mean():+.3f}" for s in scores]
+            perplexity = "" if row.perplexity is None else f"{row.perplexity:.2f}"
+            yield f"| {times} | {' | '.join(cells)} | {perplexity} | {row.tables[0]['distinct']['distinct_2']:.3f} |"
 
 
-def trivial(rows: dict[str, RowResult]) -> Iterator[str]:
+def trivial(rows: Rows, language: str) -> Iterator[str]:
     """PEGE-Score and what should catch agents without a model, beside PEGE, seeds averaged."""
+    del language
     names = [n for n in (*TRIVIAL, "PEGE", NLL) if n in rows]
-    scores = [
-        s for s in ("pege", "relevance.fits", "repetition.rep_4", "repetition.echo")
-        if all(s in rows[n].values for n in names)
-    ]  # fmt: skip
+    scores = [s for s in CATCHERS if all(s in rows[n].values for n in names)]
     yield "| agent | " + " | ".join(f"{s} | less PEGE's | p" for s in scores) + " |"
     yield "|---" * (1 + 3 * len(scores)) + "|"
     for name in names:

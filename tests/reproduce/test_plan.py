@@ -157,6 +157,16 @@ rows: {luck: null, any: {train: {}}}
     assert (study.corpora, study.claims) == (below.corpora, below.claims)
 
 
+def test_the_study_that_the_docs_show_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    study = study_of(tmp_path, shown)
+    assert list(study.bases) == ["mine"]
+    assert {"PLATO-2", "PEGE", "FT guided", "parrot"} <= {
+        s.name.split("/")[2] for s in plan_study(study, tmp_path, tmp_path) if s.kind == "score"
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
