@@ -26,7 +26,7 @@ from timing import Step, time_steps
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from pege.loss import pege_loss
-from pege.models.causal import head_of, run_to_head
+from pege.models.head import head_of, run_to_head
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
 
 

@@ -22,7 +22,8 @@ from timing import time_steps
 from pege.dialog import Dialog
 from pege.emotion import load_emotion_classifier
 from pege.lexicon import extend_lexicon, load_lexicon
-from pege.models.causal import head_of, load_model
+from pege.models.causal import load_model
+from pege.models.head import head_of
 from pege.training import LossSettings, PegeTrainer
 from pege.training.samples import collate, make_samples, with_emotions
 

@@ -1,7 +1,7 @@
 # The runs of docs/results/models.md: two cores, about five hours; they were made on one H100. Run it at the repository's root, with
 # PEGE_DATA set.
 # plato-mini learns from dialogs of both languages whose licences let it ship: SMILECHAT (CC0), CPED (Apache-2.0), EmoLLM (MIT),
-# chitchat_dataset (MIT). The rows of the table are those of table3 on it.
+# chitchat_dataset (MIT). Run tables.sh first.
 set -eu
 d=${PEGE_DATA:-../shared/data}/dialogs
 out=${OUT:-runs/models}
@@ -15,11 +15,6 @@ pege train --config configs/plato-mini-rest.yaml --tokenizer $out/vocabulary $on
     --training.eval_steps 400 --output_dir $out/plato-mini-rest
 pege train --config configs/plato-mini.yaml --model $out/plato-mini-rest $on_raw --max_length 128 --n_dialogs 6000 --training.max_steps ${MORE:-600} \
     --training.eval_steps 200 --training.save_steps 100 --output_dir $out/plato-mini
-# The rows started from weights that had been through float16, the size in which they can be shipped.
-python -c "
-from safetensors.torch import load_file, save_file
-weights = {k: v.half().float() for k, v in load_file('$out/plato-mini/model.safetensors').items()}
-save_file(weights, '$out/plato-mini/model.safetensors', metadata={'format': 'pt'})"
-pege reproduce table3 --base plato-mini
+# What ships, src/pege/assets/base-plato, is this model.safetensors in float16 with its configs and tokenizer. The rows of the page are those of
+# tables.sh, which start from it.
 python docs/results/models.py
-# What ships, src/pege/assets/base-plato, is plato-mini's model.safetensors in float16 with its configs and tokenizer.

@@ -25,7 +25,7 @@ from pege.reproduce.results import RowResult, read_results
 
 HERE = Path(__file__).parent
 STUDIES = ("table3", "table5")
-LANGUAGES = {"plato-mini": "zh", "causal": "en"}
+BASES = ("plato-mini", "causal")
 NLL = "PLATO-2-FT"
 LOSSES = ("PEG only", "NER only", "PEGE")
 DOSES = {
@@ -41,11 +41,13 @@ Rows = dict[str, RowResult]
 def main(study: Path) -> None:
     """Read the runs, write the page."""
     data = Path(os.environ.get("PEGE_DATA", "../shared/data"))
-    rows: dict[str, Rows] = {base: {} for base in LANGUAGES}
+    rows: dict[str, Rows] = {base: {} for base in BASES}
     for name in STUDIES:
         found = load_study(name)
-        for base, results in read_results(found, plan_study(found, study, data), study).items():
+        for base, results in read_results(found, plan_study(found, study, data), output=study).items():
             rows[base] |= {r.name: r for r in results}
+    if empty := [base for base in BASES if NLL not in rows[base] or "PEGE" not in rows[base]]:
+        sys.exit(f"{study}: nothing of {empty[0]} is done with PEGE_DATA={data}; see tables.sh")
     lines = ["# Tables 3 and 5", "", part("intro"), "", "## Claims", "", *claims(study), ""]
     for title, table in (
         ("What the loss does along the dialog", along),
@@ -53,8 +55,8 @@ def main(study: Path) -> None:
         ("Agents that should lose", trivial),
     ):
         lines += [f"## {title}", ""]
-        for base in (b for b in LANGUAGES if rows[b]):
-            lines += [f"On {base}:", "", *table(rows[base], LANGUAGES[base]), ""]
+        for base in BASES:
+            lines += [f"On {base}:", "", *table(rows[base]), ""]
     write_text(HERE / "tables.md", "\n".join([*lines, part("why")]) + "\n")
     for name in STUDIES:
         shutil.copy(study / f"{name}.md", HERE)
@@ -69,9 +71,9 @@ def part(name: str) -> str:
 
 def claims(study: Path) -> Iterator[str]:
     """Every claim, on both bases, corrected for all of its study."""
-    sides = " | ".join(f"{base}: difference, 95 % interval | p, Holm | verdict" for base in LANGUAGES)
+    sides = " | ".join(f"{base}: difference, 95 % interval | p, Holm | verdict" for base in BASES)
     yield f"| | claim | score | {sides} |"
-    yield "|---" * (3 + 3 * len(LANGUAGES)) + "|"
+    yield "|---" * (3 + 3 * len(BASES)) + "|"
     for name in STUDIES:
         found: dict[str, dict[str, Any]] = {}
         for c in read_json(study / f"{name}.json")["claims"]:
@@ -79,7 +81,7 @@ def claims(study: Path) -> Iterator[str]:
         for number, by_base in found.items():
             first = next(iter(by_base.values()))
             cells = [number, first["says"], first["score"]]
-            for base in LANGUAGES:
+            for base in BASES:
                 cells += judged(by_base[base]) if base in by_base else ["", "", "not run"]
             yield f"| {' | '.join(cells)} |"
 
@@ -91,8 +93,9 @@ def judged(claim: dict[str, Any]) -> list[str]:
     return [f"{claim['difference']:+.3f} [{low:+.3f}, {high:+.3f}]", f"{claim['p_holm']:.3f}", verdict]
 
 
-def along(rows: Rows, language: str) -> Iterator[str]:
+def along(rows: Rows) -> Iterator[str]:
     """Each response's distance from u1 and its valence, less NLL's; starters averaged over the seeds."""
+    language = rows[NLL].dialogs(rows[NLL].seeds[0])[0].lang
     lexicon = load_lexicon(f"pege-{language}")
     names = (NLL, *(x for x in LOSSES if x in rows))
     far, bright = {}, {}
@@ -115,9 +118,8 @@ def along(rows: Rows, language: str) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def doses(rows: Rows, language: str) -> Iterator[str]:
+def doses(rows: Rows) -> Iterator[str]:
     """Scores by the weights of the loss, the first seed of each."""
-    del language
     scores = ("peg", "e", "pege", "unseen_lexicon.pege", "classifier.p_positive_end", "repetition.rep_4")
     scores = tuple(s for s in scores if s in rows[NLL].values)
     yield f"| alpha, beta times | {' | '.join(scores)} | perplexity | Distinct-2 |"
@@ -129,9 +131,8 @@ def doses(rows: Rows, language: str) -> Iterator[str]:
             yield f"| {times} | {' | '.join(cells)} | {perplexity} | {row.tables[0]['distinct']['distinct_2']:.3f} |"
 
 
-def trivial(rows: Rows, language: str) -> Iterator[str]:
+def trivial(rows: Rows) -> Iterator[str]:
     """PEGE-Score and what should catch agents without a model, beside PEGE, seeds averaged."""
-    del language
     names = [n for n in (*TRIVIAL, "PEGE", NLL) if n in rows]
     scores = [s for s in CATCHERS if all(s in rows[n].values for n in names)]
     yield "| agent | " + " | ".join(f"{s} | less PEGE's | p" for s in scores) + " |"

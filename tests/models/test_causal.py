@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pege.errors import InputError
 from pege.models import causal
-from pege.models.causal import check_head, head_of, last_hidden_states, load_model, run_to_head
+from pege.models.causal import load_model
+from pege.models.head import check_head, head_of, last_hidden_states, run_to_head
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

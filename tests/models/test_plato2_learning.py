@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pege.loss import eager, pege_loss
-from pege.models.causal import head_of, run_to_head
+from pege.models.head import head_of, run_to_head
 from pege.models.plato2 import Plato2Config, Plato2ForConditionalGeneration
 from pege.models.plato2.encode import Sample, collate_samples
 

@@ -10,7 +10,7 @@ import yaml
 from pege.cli import main
 from pege.errors import InputError
 from pege.reproduce import check_inputs, load_study, plan_study
-from pege.reproduce.config import Row, shipped_studies
+from pege.reproduce.config import shipped_studies
 from pege.reproduce.run import step_keys
 
 SMALL = """
@@ -137,61 +137,17 @@ def test_a_study_that_does_not_fit_is_one_line(tmp_path, old, new, message):
         study_of(tmp_path, SMALL.replace(old, new))
 
 
-def test_a_study_may_stand_on_others_and_replace_or_leave_out_what_they_have(tmp_path):
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "more.yaml").write_text("""
-seeds: [7]
-bases: {tiny: null, big: {model: big-model, language: en, corpora: {filtered: kept, random: any}}}
-""")
-    (tmp_path / "small.yaml").write_text(SMALL)
-    own = """
-name: own
-extends: [small.yaml, parts/more.yaml]
-rows: {luck: null, any: {train: {}}}
-"""
-    (tmp_path / "own.yaml").write_text(own)
-    study, below = load_study(str(tmp_path / "own.yaml")), load_study(str(tmp_path / "small.yaml"))
-    assert (study.name, study.title, study.seeds) == ("own", "A small study", (7,))
-    assert list(study.bases) == ["big"]
-    assert study.rows == {**{n: r for n, r in below.rows.items() if n != "luck"}, "any": Row(train={})}
-    assert (study.corpora, study.claims) == (below.corpora, below.claims)
-
-
-def test_the_study_that_the_docs_show_is_one(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
-    shown = page.split("```yaml\n")[1].split("```")[0]
-    study = study_of(tmp_path, shown)
-    assert list(study.bases) == ["mine"]
-    assert {"PLATO-2", "PEGE", "FT guided", "parrot"} <= {
-        s.name.split("/")[2] for s in plan_study(study, tmp_path, tmp_path) if s.kind == "score"
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("extends: own.yaml", "own.yaml: extends itself"),
-        ("extends: other.yaml", "no study 'other.yaml'"),
-        ("extends: table3\nrows: {PLATO-2: null}", "unknown 'PLATO-2'"),
-        ("extends: table3\nrows: []", "rows"),
-    ],
-)
-def test_what_cannot_be_stood_on_is_one_line(tmp_path, text, message):
-    (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(InputError, match=message):
-        load_study(str(tmp_path / "own.yaml"))
-
-
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ({"model": "runs/none/here"}, r"bases.tiny: runs/none/here: .*no such model"),
-        ({"user": "runs/none/here"}, r"runs/none/here: .*no such model"),
-        ({"judges": ["relevance:runs/none/here#bfloat16"]}, r"runs/none/here: .*no such model"),
+        ({"model": "runs/none/here"}, r"small: bases.tiny.model: runs/none/here: no such model"),
+        ({"model": "./none"}, r"bases.tiny.model: ./none: no such model"),
+        ({"user": "runs/none/here"}, r"bases.tiny.user: runs/none/here: no such model"),
+        ({"judges": ["relevance:runs/none/here#bfloat16"]}, r"bases.tiny.judges: runs/none/here: no such model"),
         ({"judges": ["repetition", "empathy:runs/none"]}, r"bases.tiny.judges: no such file or folder: runs/none"),
         ({"classifier": "runs/none"}, r"bases.tiny.classifier: no such file or folder: runs/none"),
         ({"unseen_lexicon": "none.tsv"}, r"bases.tiny.unseen_lexicon: no such file or folder: .*none.tsv"),
-        ({}, r"corpora.kept: no such file: .*a.jsonl; see --data"),
+        ({}, r"a.jsonl: no such file"),
     ],
 )
 def test_what_no_step_makes_is_missed_before_any_runs(tmp_path, monkeypatch, base, message):
@@ -202,10 +158,18 @@ def test_what_no_step_makes_is_missed_before_any_runs(tmp_path, monkeypatch, bas
         check_inputs(study.model_copy(update={"bases": {"tiny": tiny}}), tmp_path)
 
 
+def test_a_study_that_prefers_wants_its_library(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").touch()
+    study = study_of(tmp_path, SMALL.replace("like: FT, chat: {guide: 1.0}", "like: FT, prefer: {steps: 3}"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"small: FT guided: TRL is not installed; pip install"):
+        check_inputs(study, tmp_path)
+
+
 def test_a_study_whose_inputs_are_there_may_run(tmp_path):
     for name in ("a.jsonl", "lexicon.tsv", "judge"):
         (tmp_path / name).touch()
-    study = study_of(tmp_path, SMALL.replace("[a.jsonl]", "[a.jsonl, chitchat]", 1))
+    study = study_of(tmp_path, SMALL.replace("[a.jsonl]", "['*.jsonl', chitchat]", 1))
     tiny = study.bases["tiny"].model_copy(
         update={"model": "base", "unseen_lexicon": "lexicon.tsv", "classifier": str(tmp_path / "judge")}
     )
@@ -234,6 +198,17 @@ def test_the_studies_that_ship_load_and_share_what_they_share(tmp_path):
     assert {n: keys[0][n] for n in shared} == {n: keys[1][n] for n in shared}
     with pytest.raises(InputError, match="did you mean 'table3'"):
         load_study("tabel3")
+
+
+@pytest.mark.parametrize("name", ["table3", "table5"])
+def test_a_full_study_has_the_rows_and_claims_of_the_small_one_and_shares_no_folder(tmp_path, name):
+    small, full = load_study(name), load_study(f"{name}-full")
+    assert small.claims == full.claims
+    assert [r for r in small.rows if "900 steps" not in r] == list(full.rows)
+    for row in ("PEGE", "PLATO-2-FT"):
+        assert small.rows[row] == full.rows[row]
+    outputs = [{s.output for s in plan_study(x, tmp_path, tmp_path)} for x in (small, full)]
+    assert not outputs[0] & outputs[1]
 
 
 def test_training_configs_of_the_shipped_studies_are_valid(tmp_path):

@@ -197,7 +197,7 @@ def test_a_second_planner_waits_for_the_first(tmp_path):
 def test_a_page_of_a_study_that_has_just_begun_says_so(tmp_path, place):
     study = load_study(str(place / "study.yaml"))
     steps = plan_study(study, tmp_path, place)
-    page = write_report(study, steps, tmp_path, command="pege reproduce small").read_text()
+    page = write_report(study, steps, output=tmp_path, command="pege reproduce small").read_text()
     assert "0 of 4 runs are scored" in page
 
 
@@ -205,12 +205,14 @@ def test_what_was_made_by_another_config_is_not_on_the_page(whole, place, tmp_pa
     shutil.copytree(whole, tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     study, command = load_study(str(place / "study.yaml")), "pege reproduce small"
-    page = write_report(study, plan_study(study, Path("out"), place), Path("out"), command=command).read_text()
+    page = write_report(study, plan_study(study, Path("out"), place), output=Path("out"), command=command).read_text()
     assert "4 of 4 runs are scored" in page
     assert len(re.findall(r"^\| (?:corpus/raw|score/tiny/PEGE/0) \|", page, re.MULTILINE)) >= 4  # two files each
     rows = study.rows | {"PEGE": study.rows["PEGE"].model_copy(update={"train": {"max_length": 64}})}
     changed = study.model_copy(update={"rows": rows})
-    page = write_report(changed, plan_study(changed, Path("out"), place), Path("out"), command=command).read_text()
+    page = write_report(
+        changed, plan_study(changed, Path("out"), place), output=Path("out"), command=command
+    ).read_text()
     assert "2 of 4 runs are scored" in page
     assert "train/tiny/PEGE" not in page
 
@@ -222,7 +224,7 @@ def test_shares_of_a_row_are_over_all_its_seeds_and_dialogs():
 
     success = {"empathy.success": [[1, 1, 0], [1, 0, 1]], "empathy.empathy_first": [[1, 0, 0], [1, 0, 1]]}
     assert _SHARES["empathy first, of successes"](row(success, ())) == 0.75
-    assert _SHARES["ends with P(positive) > 0.9"](row({}, (0.1, 0.3))) == pytest.approx(0.2)
+    assert _SHARES["ends with unseen P(positive) > 0.9"](row({}, (0.1, 0.3))) == pytest.approx(0.2)
     assert (
         _SHARES["empathy first, of successes"](row({"empathy.success": [[0]], "empathy.empathy_first": [[0]]}, ()))
         is None

@@ -93,6 +93,7 @@ def test_a_run_is_trained_on_its_self_chats_and_speaks_as_a_run(tiny_model_dir, 
 
 
 def test_a_model_that_no_pair_can_train_is_refused_before_any_is_made(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("trl")
     flags = ["--starters", "zh", "--output", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stopped:
         main(["prefer", "--agent", "base-plato", "--user", "base-plato", *flags])

@@ -32,7 +32,7 @@ def test_it_sits_in_trl(tiny_model_dir, lexicon_file, tmp_path):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from pege.models.causal import last_hidden_states
+    from pege.models.head import last_hidden_states
 
     class GuidedTrainer(SFTTrainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

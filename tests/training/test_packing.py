@@ -9,7 +9,8 @@ from tests.training.test_training import make_trainer
 from pege.lexicon import load_lexicon
 from pege.models import attention
 from pege.models.attention import run_packed, run_tree, takes_trees, use_packed_attention
-from pege.models.causal import load_model, run_to_head
+from pege.models.causal import load_model
+from pege.models.head import run_to_head
 from pege.training import LossSettings
 from pege.training.samples import make_samples
 

@@ -63,7 +63,7 @@ def reproduce(
         run_steps(steps, output, n_jobs=jobs, runner=runner, address=address)
     finally:
         if sys.exc_info()[0] is not KeyboardInterrupt and (output / "steps").is_dir():
-            print(write_report(found, steps, output, command=command))
+            print(write_report(found, steps, output=output, command=command))
 
 
 def _claims_page(study: Study) -> list[str]:

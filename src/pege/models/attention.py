@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from pege.models.causal import run_to_head
+from pege.models.head import run_to_head
 
 PACKED = "pege_packed"
 _MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
@@ -77,7 +77,7 @@ def packed_attention(
 def run_packed(
     model: Any, *, input_ids: Tensor, attention_mask: Tensor, at_head: Callable[[Tensor], Any] | None = None
 ) -> Any:
-    """Give what `pege.models.causal.run_to_head` gives, (B, S, H), computed without the padding, which gets zeros.
+    """Give what `pege.models.head.run_to_head` gives, (B, S, H), computed without the padding, which gets zeros.
 
     Args:
         model: of which `use_packed_attention` said that it can.

@@ -12,7 +12,6 @@ from pege.errors import InputError, did_you_mean
 from pege.io import read_yaml, why_invalid
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
-_PARTS = ("corpora", "bases", "rows", "claims")
 
 
 class Base(BaseModel):
@@ -162,42 +161,14 @@ def shipped_studies() -> dict[str, Path]:
 def load_study(name: str) -> Study:
     """Load a study that ships, by its name, or a YAML file.
 
-    ``extends`` names others that it stands on, by name or by path from its own folder: fields of its own replace
-    theirs, and corpora, bases, rows and claims do so one by one; one that is null is left out.
-
     Raises:
-        InputError: neither; a field that does not fit; studies that extend each other.
+        InputError: neither; a field that does not fit.
     """
-    path = _path_of(name, Path())
+    known = shipped_studies()
+    path = known.get(name, Path(name))
+    if name not in known and not path.is_file():
+        raise InputError(f"no study {name!r}", fix=did_you_mean(name, known))
     try:
-        return Study.model_validate({k: _kept(v) if k in _PARTS else v for k, v in _extended(path, ()).items()})
+        return Study.model_validate(read_yaml(path))
     except ValidationError as e:
         raise InputError(why_invalid(e), where=path, fix="see docs/reproduce.md") from e
-
-
-def _path_of(name: str, folder: Path) -> Path:
-    known = shipped_studies()
-    path = known.get(name, folder / name)
-    if not path.is_file():
-        raise InputError(f"no study {name!r}", fix=did_you_mean(name, known))
-    return path
-
-
-def _extended(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in below:
-        raise InputError("extends itself", where=path, fix="see docs/reproduce.md")
-    own = read_yaml(path)
-    names = own.pop("extends", [])
-    found: dict[str, Any] = {}
-    for name in [names] if isinstance(names, str) else names:
-        found = _over(found, _extended(_path_of(name, path.parent), (*below, path.resolve())))
-    return _over(found, own)
-
-
-def _over(found: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    both = [p for p in _PARTS if isinstance(found.get(p), dict) and isinstance(own.get(p), dict)]
-    return {**found, **own, **{p: found[p] | own[p] for p in both}}
-
-
-def _kept(part: Any) -> Any:
-    return {k: v for k, v in part.items() if v is not None} if isinstance(part, dict) else part

@@ -108,7 +108,8 @@ def _corpus_step(study: Study, name: str, output: Path, data: Path) -> Step:
 
 def in_data(path: str, data: Path) -> str:
     """Give an input as `pege corpus build` takes it: in the data folder, unless it is elsewhere."""
-    return path if path == "chitchat" or "://" in path or Path(path).is_absolute() else str(data / path)
+    is_elsewhere = path == "chitchat" or path.startswith("hf:") or "://" in path or Path(path).is_absolute()
+    return path if is_elsewhere else str(data / path)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _SCORES = {
 _LOWER_IS_BETTER = ("repetition.", "safety.")
 
 
-def write_report(study: Study, steps: Sequence[Step], output: Path, *, command: str) -> Path:
+def write_report(study: Study, steps: Sequence[Step], *, output: Path, command: str) -> Path:
     """Write ``NAME.md``, ``NAME.json`` and the pictures into a study's folder; of what is done so far.
 
     Args:
@@ -40,7 +40,7 @@ def write_report(study: Study, steps: Sequence[Step], output: Path, *, command: 
     Returns:
         The page.
     """
-    results = read_results(study, steps, output)
+    results = read_results(study, steps, output=output)
     findings = find(study, results)
     write_json(output / f"{study.name}.json", as_json(study, results, findings))
     lines = [f"# {study.title}", "", f"`{command}`", "", *_about(steps, results)]
@@ -151,7 +151,7 @@ def _share_empathic(row: RowResult) -> float | None:
     return float(row.values["empathy.empathy_first"].sum() / n)
 
 
-_SHARES = {"ends with P(positive) > 0.9": _share_positive, "empathy first, of successes": _share_empathic}
+_SHARES = {"ends with unseen P(positive) > 0.9": _share_positive, "empathy first, of successes": _share_empathic}
 
 
 def static_table(study: Study, rows: Sequence[RowResult]) -> Iterator[str]:

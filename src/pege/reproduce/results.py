@@ -46,8 +46,14 @@ class RowResult:
         return list(read_rows(self.folders[self.seeds.index(seed)] / "selfchat.jsonl", Dialog))
 
 
-def read_results(study: Study, steps: Sequence[Step], output: Path) -> dict[str, list[RowResult]]:
-    """Give what is done so far of a plan, base by base; a row appears once one of its seeds is scored."""
+def read_results(study: Study, steps: Sequence[Step], *, output: Path) -> dict[str, list[RowResult]]:
+    """Give what is done so far, base by base; a row appears once one of its seeds is scored.
+
+    Args:
+        study: what was run.
+        steps: its plan.
+        output: its folder.
+    """
     done = done_steps(steps, output)
     found: dict[str, list[RowResult]] = {}
     for base in dict.fromkeys(s.name.split("/")[1] for s in steps if s.kind == "score"):

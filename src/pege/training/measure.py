@@ -12,7 +12,8 @@ from transformers import TrainingArguments
 
 from pege import __version__
 from pege.lexicon import cached_token_vad, load_lexicon
-from pege.models.causal import default_cache_dir, head_of, run_settings
+from pege.models.causal import default_cache_dir, run_settings
+from pege.models.head import head_of
 from pege.training.config import LossSettings, TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for
 from pege.training.samples import ready_dialogs

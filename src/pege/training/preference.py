@@ -89,7 +89,7 @@ def check_preferable(model: str) -> None:
     if importlib.util.find_spec("trl") is None:
         raise InputError("TRL is not installed", fix="pip install 'pege[prefer]'")
     folder = resolve_model(model)
-    if (Path(folder) / "adapter_config.json").is_file():
+    while (Path(folder) / "adapter_config.json").is_file():
         folder = resolve_model(base_of(Path(folder)))
     if (kind := kind_of(folder)) in OUR_KINDS:
         raise InputError(f"is a {kind}", where=model, fix="preferences are for causal LMs")

@@ -19,7 +19,8 @@ from pege.errors import InputError, did_you_mean
 from pege.lexicon import load_lexicon
 from pege.metrics.judges import Columns, Judge
 from pege.models.attention import run_tree, takes_trees
-from pege.models.causal import OUR_KINDS, fast_device, head_of, run_settings, run_to_head
+from pege.models.causal import OUR_KINDS, fast_device, run_settings
+from pege.models.head import head_of, run_to_head
 from pege.models.padding import IGNORED
 from pege.training.config import TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for

@@ -24,8 +24,9 @@ from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.io import is_begun, make_folder, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
-from pege.models.causal import GUIDED_FIELD, default_cache_dir, head_of, is_guided, learns_guidance
+from pege.models.causal import GUIDED_FIELD, default_cache_dir, is_guided, learns_guidance
 from pege.models.generation import check_generation
+from pege.models.head import head_of
 from pege.training.config import TrainConfig
 from pege.training.kinds import collator_for, load_for_training, samples_for
 from pege.training.resume import train_on

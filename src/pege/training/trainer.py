@@ -14,7 +14,8 @@ from transformers import Trainer
 from pege.errors import InputError
 from pege.loss import PegeOutput, pege_loss, target_loss
 from pege.models.attention import run_packed, use_packed_attention
-from pege.models.causal import OUR_KINDS, check_head, head_of, run_to_head, unwrap
+from pege.models.causal import OUR_KINDS
+from pege.models.head import check_head, head_of, run_to_head, unwrap
 from pege.models.padding import IGNORED
 from pege.training.config import LossSettings
 
@@ -41,7 +42,7 @@ class PegeTrainer(Trainer):  # type: ignore[misc]
         **kwargs: of the Trainer.
 
     Raises:
-        InputError: a model whose logits are not made as the loss takes them (`pege.models.causal.check_head`); FSDP on
+        InputError: a model whose logits are not made as the loss takes them (`pege.models.head.check_head`); FSDP on
             CPUs.
     """
 
