@@ -22,6 +22,7 @@ from pege.metrics.interval import paired_p_value
 from pege.metrics.pege import utterance_vads
 from pege.reproduce import load_study, plan_study
 from pege.reproduce.results import RowResult, read_results
+from pege.reproduce.run import done_steps
 
 HERE = Path(__file__).parent
 STUDIES = ("table3", "table5")
@@ -44,7 +45,8 @@ def main(study: Path) -> None:
     rows: dict[str, Rows] = {base: {} for base in BASES}
     for name in STUDIES:
         found = load_study(name)
-        for base, results in read_results(found, plan_study(found, study, data), output=study).items():
+        steps = plan_study(found, study, data)
+        for base, results in read_results(found, steps, done=done_steps(steps, study), output=study).items():
             rows[base] |= {r.name: r for r in results}
     if empty := [base for base in BASES if NLL not in rows[base] or "PEGE" not in rows[base]]:
         sys.exit(f"{study}: nothing of {empty[0]} is done with PEGE_DATA={data}; see tables.sh")
@@ -95,24 +97,23 @@ def judged(claim: dict[str, Any]) -> list[str]:
 
 def along(rows: Rows) -> Iterator[str]:
     """Each response's distance from u1 and its valence, less NLL's; starters averaged over the seeds."""
-    language = rows[NLL].dialogs(rows[NLL].seeds[0])[0].lang
-    lexicon = load_lexicon(f"pege-{language}")
+    first = rows[NLL].dialogs(rows[NLL].seeds[0])[0]
+    lexicon = load_lexicon(f"pege-{first.lang}")
     names = (NLL, *(x for x in LOSSES if x in rows))
     far, bright = {}, {}
     for name in names:
         talks = [rows[name].dialogs(seed) for seed in rows[name].seeds]
         n = min(len(d.messages) for talk in talks for d in talk)
         texts = [t for talk in talks for d in talk for t in d.texts[:n]]
-        vads = utterance_vads(texts, lexicon, language)
+        vads = utterance_vads(texts, lexicon, first.lang)
         vads = np.where(np.isnan(vads), lexicon.mean, vads).reshape(len(talks), len(talks[0]), n, 3)
         far[name] = np.abs(vads - vads[:, :, :1]).sum(-1).mean(0)  # (starters, utterances)
         bright[name] = vads[..., 0].mean(0)
-    first_half = rows[NLL].dialogs(rows[NLL].seeds[0])[0].n_half
     heads = (NLL, *(f"{x} less it" for x in names[1:]))
     yield f"| c | f(c) | in Eq. 8 | distance from u1, {' | '.join(heads)} | valence, {' | '.join(heads)} |"
     yield "|---" * (3 + 2 * len(heads)) + "|"
     for k, c in enumerate(range(1, far[NLL].shape[1], 2)):
-        cells = [str(c), f"{float(context_weight(c, 0.0)):+.2f}", "yes" if k < first_half else ""]
+        cells = [str(c), f"{float(context_weight(c, 0.0)):+.2f}", "yes" if k < first.n_half else ""]
         for by in (far, bright):
             cells += [f"{by[NLL][:, c].mean():.3f}", *(difference(by[x][:, c], by[NLL][:, c]) for x in names[1:])]
         yield f"| {' | '.join(cells)} |"

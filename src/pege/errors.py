@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -27,6 +28,22 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(choices)}"
+
+
+def need_package(module: str, name: str, *, extra: str, where: object = None) -> None:
+    """See that an optional package is there, without importing it.
+
+    Args:
+        module: of the package.
+        name: that people know it by.
+        extra: of pege, that brings it.
+        where: what needs it.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"{name} is not installed", where=where, fix=f"pip install 'pege[{extra}]'")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pege.corpus.sources import find_sources
-from pege.errors import InputError
+from pege.errors import InputError, need_package
 from pege.models.causal import BASE, resolve_model
 from pege.reproduce.config import Study
 from pege.reproduce.plan import corpora_in_use, in_data
@@ -28,6 +26,8 @@ def check_inputs(study: Study, data: Path, *, bases: Sequence[str] = ()) -> None
     Raises:
         InputError: the first that is missing.
     """
+    from pege.corpus.sources import find_sources  # all of the corpus builder comes with it
+
     chosen = tuple(bases) or tuple(study.bases)
     for base in chosen:
         for field, model in _models_of(study, base):
@@ -43,10 +43,8 @@ def check_inputs(study: Study, data: Path, *, bases: Sequence[str] = ()) -> None
             (in_data(i, data) for i in study.corpora[name].get("input", ())), listing=lambda address: [address]
         )
     preferred = [n for n, row in study.rows.items() if row.prefer is not None and set(study.bases_of(n)) & set(chosen)]
-    if preferred and importlib.util.find_spec("trl") is None:
-        raise InputError(
-            "TRL is not installed", where=f"{study.name}: {preferred[0]}", fix="pip install 'pege[prefer]'"
-        )
+    if preferred:
+        need_package("trl", "TRL", extra="prefer", where=f"{study.name}: {preferred[0]}")
 
 
 def _models_of(study: Study, name: str) -> Iterator[tuple[str, str]]:

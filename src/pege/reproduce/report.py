@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def write_report(study: Study, steps: Sequence[Step], *, output: Path, command: 
     Returns:
         The page.
     """
-    results = read_results(study, steps, output=output)
+    done = done_steps(steps, output)
+    results = read_results(study, steps, done=done, output=output)
     findings = find(study, results)
     write_json(output / f"{study.name}.json", as_json(study, results, findings))
     lines = [f"# {study.title}", "", f"`{command}`", "", *_about(steps, results)]
@@ -49,7 +51,7 @@ def write_report(study: Study, steps: Sequence[Step], *, output: Path, command: 
     for base, rows in results.items():
         if rows:
             lines += [f"## {base}", "", *_base_lines(study, output, base, rows)]
-    lines += ["## What was made", "", *_hashes(steps, output)]
+    lines += ["## What was made", "", *_hashes(done)]
     page = output / f"{study.name}.md"
     write_text(page, "\n".join(lines) + "\n")
     return page
@@ -260,10 +262,10 @@ def as_json(study: Study, results: dict[str, list[RowResult]], findings: Sequenc
     }  # fmt: skip
 
 
-def _hashes(steps: Sequence[Step], output: Path) -> Iterator[str]:
+def _hashes(done: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     yield "| step | file | sha256 | seconds |"
     yield "|---|---|---|---|"
-    for name, record in sorted(done_steps(steps, output).items()):
+    for name, record in sorted(done.items()):
         for file, digest in record["sha256"].items():
             yield f"| {name} | {file} | `{digest[:16]}` | {record['seconds']:,.0f} |"
 

@@ -14,7 +14,6 @@ from pege.dialog import Dialog
 from pege.io import read_json, read_lines, read_rows
 from pege.reproduce.config import Study
 from pege.reproduce.plan import Step, run_folder
-from pege.reproduce.run import done_steps
 
 Values = NDArray[np.float64]
 
@@ -46,15 +45,17 @@ class RowResult:
         return list(read_rows(self.folders[self.seeds.index(seed)] / "selfchat.jsonl", Dialog))
 
 
-def read_results(study: Study, steps: Sequence[Step], *, output: Path) -> dict[str, list[RowResult]]:
+def read_results(
+    study: Study, steps: Sequence[Step], *, done: Container[str], output: Path
+) -> dict[str, list[RowResult]]:
     """Give what is done so far, base by base; a row appears once one of its seeds is scored.
 
     Args:
         study: what was run.
         steps: its plan.
+        done: names of those that are done (`pege.reproduce.run.done_steps`).
         output: its folder.
     """
-    done = done_steps(steps, output)
     found: dict[str, list[RowResult]] = {}
     for base in dict.fromkeys(s.name.split("/")[1] for s in steps if s.kind == "score"):
         rows = (_read_row(study, done, output, base, row) for row in study.rows if base in study.bases_of(row))

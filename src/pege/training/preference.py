@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from transformers import set_seed
 
 from pege.dialog import Emotion, Utterance
-from pege.errors import InputError
+from pege.errors import InputError, need_package
 from pege.io import is_begun, make_folder, start_run, write_json, write_text
 from pege.models.causal import GUIDED_FIELD, OUR_KINDS, base_of, kind_of, load_model, resolve_model, run_settings
 from pege.models.prompt import encode_dialog
@@ -86,8 +85,7 @@ def check_preferable(model: str) -> None:
     Raises:
         InputError: TRL is not installed; no such model, or one of the paper's, which are no causal LMs.
     """
-    if importlib.util.find_spec("trl") is None:
-        raise InputError("TRL is not installed", fix="pip install 'pege[prefer]'")
+    need_package("trl", "TRL", extra="prefer")
     folder = resolve_model(model)
     while (Path(folder) / "adapter_config.json").is_file():
         folder = resolve_model(base_of(Path(folder)))
