@@ -125,6 +125,30 @@ def test_only_a_kept_dialog_comes_back_after_a_reload_and_after_closing(store, o
         assert texts(again) == []
 
 
+def test_a_menu_that_is_open_is_not_closed_by_what_is_kept_meanwhile(store, open_page):
+    page = open_page()
+    with served(Says("I see."), store) as base:
+        page.goto(base)
+        page.locator("label.switch").click()
+        say(page, "an evening at home")
+        page.locator(".kept li").wait_for()
+        page.wait_for_load_state("networkidle")
+        page.locator(".kept summary").click()
+        page.locator(".kept input:visible").fill("Half a na")
+        with page.expect_response("**/dialogs*"):
+            say(page, "and then")
+        page.wait_for_load_state("networkidle")
+        assert page.locator(".kept input:visible").input_value() == "Half a na"
+        with page.expect_response("**/dialogs*"):  # the list is drawn again once the menu is closed
+            page.locator(".kept summary").click()
+        until(page, "document.querySelectorAll('.kept details[open]').length === 0")
+        page.locator(".kept summary").click()
+        until(
+            page,
+            "document.querySelector('.kept details[open] input:not([type=hidden])').value === 'an evening at home'",
+        )
+
+
 def test_a_dialog_is_named_found_downloaded_and_deleted(store, open_page):
     page = open_page()
     page.on("dialog", lambda d: d.accept())

@@ -262,6 +262,18 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("[data-leaves]");
   if (link && said.length && !key && !confirm(words.leave_sure)) event.preventDefault();
 });
+// What keeping a talk changes in the list waits while a menu in it is open: its form would be gone under the hand.
+let isStale = false;
+$("list").addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.requestConfig.triggeringEvent?.type !== "kept" || !$("list").querySelector("details[open]")) return;
+  event.detail.shouldSwap = false;
+  isStale = true;
+});
+$("list").addEventListener("toggle", (event) => {
+  if (event.target.open || !isStale) return;
+  isStale = false;
+  htmx.trigger("#list", "kept");
+}, true);
 document.addEventListener("htmx:responseError", () => say(words.not_changed, true));
 document.addEventListener("htmx:sendError", () => say(words.lost, true));
 
