@@ -8,19 +8,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from main_path import difference
 
-from pege.io import read_json, write_text
+from pege.dialog import Dialog
+from pege.io import read_json, read_rows, write_text
 from pege.lexicon import load_lexicon
 from pege.loss import context_weight
 from pege.metrics.interval import paired_p_value
-from pege.metrics.pege import utterance_vads
+from pege.metrics.pege import score_dialogs, utterance_vads
 from pege.reproduce import load_study, plan_study
+from pege.reproduce.config import Base
 from pege.reproduce.results import RowResult, read_results
 from pege.reproduce.run import done_steps
 
@@ -59,6 +62,7 @@ def main(study: Path) -> None:
         lines += [f"## {title}", ""]
         for base in BASES:
             lines += [f"On {base}:", "", *table(rows[base]), ""]
+    lines += ["## What people do in the corpora", "", *people(found.bases, study / "corpora"), ""]
     write_text(HERE / "tables.md", "\n".join([*lines, part("why")]) + "\n")
     for name in STUDIES:
         shutil.copy(study / f"{name}.md", HERE)
@@ -146,6 +150,24 @@ def trivial(rows: Rows) -> Iterator[str]:
             p = f"{paired_p_value(own, ref):.4f}" if other else ""
             cells += [f"{own.mean():+.3f}", difference(own, ref) if other else "", p]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def people(bases: Mapping[str, Base], folder: Path) -> Iterator[str]:
+    """The paper's scores of the dialogs that were learned: of people, none of them a model's."""
+    yield "| score | base | PosEmoDial (dialogs) | random data (dialogs) | difference, 95 % interval (Welch) | p |"
+    yield "|---|---|---|---|---|---|"
+    for base in BASES:
+        both = []
+        for kind in ("filtered", "random"):
+            dialogs = read_rows(folder / bases[base].corpora[kind] / "train", Dialog)
+            both.append(score_dialogs(dialogs, load_lexicon(f"pege-{bases[base].language}")))
+        for score in ("peg", "e", "pege"):
+            found, plain = (np.array([getattr(s, score) for s in scores]) for scores in both)
+            welch = scipy.stats.ttest_ind(found, plain, equal_var=False)
+            low, high = welch.confidence_interval()
+            cells = [f"{x.mean():+.3f} ({len(x):,})" for x in (found, plain)]
+            cells += [f"{found.mean() - plain.mean():+.3f} [{low:+.3f}, {high:+.3f}]", f"{welch.pvalue:.2g}"]
+            yield f"| `{score}` | {base} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
