@@ -24,9 +24,9 @@ from rows import Row, show, table
 from pege.agent.generate import LocalAgent
 from pege.agent.model import GENERATION
 from pege.dialog import Context, Dialog, Utterance
-from pege.emotion import load_emotion_classifier
+from pege.emotion import load_emotion_classifier, with_emotions
 from pege.models.causal import load_model
-from pege.selfchat import load_starters, with_emotion
+from pege.selfchat import load_starters
 from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.play import play_in_turns
 
@@ -95,7 +95,7 @@ def measure(
 ) -> list[Row]:
     """Play with each way in turn; a first short round warms up."""
     model, tokenizer = load_model("base", dtype=dtype)
-    starters = with_emotion(load_starters("en")[:dialogs], load_emotion_classifier().emotions)
+    starters = with_emotions(load_starters("en")[:dialogs], load_emotion_classifier().emotions, anew=True)
     plain, kept = (make_agents(model, tokenizer, keep_cache=k) for k in (False, True))
 
     def batched(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:

@@ -31,11 +31,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import loss
 import selfchat
 from pege.agent.rows import RowsCache
-from pege.emotion import load_emotion_classifier
+from pege.emotion import load_emotion_classifier, with_emotions
 from pege.lexicon import load_lexicon
 from pege.metrics.pege import utterance_vads
 from pege.models.causal import load_model
-from pege.selfchat import load_starters, with_emotion
+from pege.selfchat import load_starters
 from pege.training import PegeTrainer
 
 Part = Literal["loss", "train", "selfchat", "score"]
@@ -168,7 +168,7 @@ def selfchat_part() -> tuple[list[str], list[str]]:
     """Dialogs in flight; the model read once a step, the keys and values of each row with it."""
     model, tokenizer = load_model("base", dtype="float32")
     sides = selfchat.make_agents(model, tokenizer, keep_cache=True)
-    starters = with_emotion(load_starters("en")[:100], load_emotion_classifier().emotions)
+    starters = with_emotions(load_starters("en")[:100], load_emotion_classifier().emotions, anew=True)
     weights = sum(p.nbytes for p in model.parameters())
     read = 0
     plain = RowsCache.read

@@ -20,12 +20,12 @@ from rows import Row, show, table
 from timing import time_steps
 
 from pege.dialog import Dialog
-from pege.emotion import load_emotion_classifier
+from pege.emotion import load_emotion_classifier, with_emotions
 from pege.lexicon import extend_lexicon, load_lexicon
 from pege.models.causal import load_model
 from pege.models.head import head_of
 from pege.training import LossSettings, PegeTrainer
-from pege.training.samples import collate, make_samples, with_emotions
+from pege.training.samples import collate, make_samples
 
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 WORK = "training, LoRA"

@@ -18,10 +18,10 @@ from rows import Row, show, table
 from timing import time_steps
 from train import pege_epoch, some_dialogs
 
-from pege.emotion import load_emotion_classifier
+from pege.emotion import load_emotion_classifier, with_emotions
 from pege.models.causal import load_model
 from pege.models.trim import trim_model
-from pege.selfchat import load_starters, with_emotion
+from pege.selfchat import load_starters
 from selfchat import in_flight, make_agents, n_tokens_said
 
 
@@ -50,7 +50,7 @@ def _rows(work: str, unit: str, rates: dict[str, list[float]]) -> list[Row]:
 
 
 def _chats(models: dict[str, str], n_starters: int, turns: int, repeats: int) -> dict[str, list[float]]:
-    rows = with_emotion(load_starters("en")[:n_starters], load_emotion_classifier().emotions)
+    rows = with_emotions(load_starters("en")[:n_starters], load_emotion_classifier().emotions, anew=True)
     sides: dict[str, Any] = {}
     for name, spec in models.items():
         model, tokenizer = load_model(spec, dtype="float32")

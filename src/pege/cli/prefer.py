@@ -55,9 +55,9 @@ def prefer(
         decoding: how both sides decode.
     """
     from pege.agent import agent_name
-    from pege.emotion import load_emotion_classifier
+    from pege.emotion import load_emotion_classifier, with_emotions
     from pege.lexicon import load_lexicon
-    from pege.selfchat import is_done, load_starters, pick_starters, with_emotion
+    from pege.selfchat import is_done, load_starters, pick_starters
     from pege.selfchat.pairs import pair_settings, read_pairs, run_pairs
     from pege.training.preference import check_preferable, run_preference
 
@@ -70,7 +70,7 @@ def prefer(
     how: dict[str, Any] = {"n_turns": turns, "seed": seed, "batch_size": batch_size, "settings": settings}
     rewarding, file = load_lexicon(lexicon), output / "pairs.jsonl"
     if not is_done(file, pair_settings(agent_name(agent), agent_name(user), rewarding, n_starters=len(rows), **how)):
-        rows = with_emotion(rows, load_emotion_classifier().emotions)
+        rows = with_emotions(rows, load_emotion_classifier().emotions, anew=True)
         speakers = decoding.load(agent), decoding.load(user, "user")
         output.mkdir(parents=True, exist_ok=True)
         run_pairs(*speakers, rows, rewarding, file, **how)

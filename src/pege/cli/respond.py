@@ -39,11 +39,10 @@ def respond(
     """
     from pege.agent import agent_name
     from pege.dialog import Dialog
-    from pege.emotion import load_emotion_classifier
+    from pege.emotion import load_emotion_classifier, with_emotions
     from pege.errors import InputError
     from pege.io import read_rows
     from pege.selfchat import is_done, respond_settings, respond_to_dialogs
-    from pege.training.samples import with_emotions
 
     decoding = decoding or Decoding()
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size}

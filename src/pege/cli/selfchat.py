@@ -51,14 +51,13 @@ def selfchat(
         decoding: how they decode, both sides.
     """
     from pege.agent import agent_name
-    from pege.emotion import load_emotion_classifier
+    from pege.emotion import load_emotion_classifier, with_emotions
     from pege.selfchat import (
         is_done,
         load_starters,
         pick_starters,
         run_selfchat,
         settings_of,
-        with_emotion,
         write_selfchat,
     )
 
@@ -70,7 +69,7 @@ def selfchat(
         rows = pick_starters(rows, n_starters, np.random.default_rng(seed))
     names = agent_name(agent), agent_name(user)
     if not is_done(output, settings_of(*names, n_starters=len(rows), **play)):
-        rows = with_emotion(rows, load_emotion_classifier().emotions)
+        rows = with_emotions(rows, load_emotion_classifier().emotions, anew=True)
 
         def load() -> tuple[Agent, Agent]:
             return decoding.load(agent), decoding.load(user, "user")

@@ -2,6 +2,7 @@
 
 from pege.emotion.cascade import Cascade
 from pege.emotion.classifier import EmotionClassifier, TextClassifier
+from pege.emotion.dialogs import with_emotions
 from pege.emotion.labelled import LABELS, LabelledTexts, read_labelled
 from pege.emotion.load import load_classifier, load_emotion_classifier, load_shipped
 
@@ -15,4 +16,5 @@ __all__ = [
     "load_emotion_classifier",
     "load_shipped",
     "read_labelled",
+    "with_emotions",
 ]

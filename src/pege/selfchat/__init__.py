@@ -3,7 +3,7 @@
 from pege.selfchat.batches import is_done
 from pege.selfchat.play import consoling_share, play_dialogs, run_selfchat, settings_of, write_selfchat
 from pege.selfchat.respond import respond_settings, respond_to_dialogs
-from pege.selfchat.starters import check_starters, load_starters, pick_starters, with_emotion
+from pege.selfchat.starters import check_starters, load_starters, pick_starters
 
 __all__ = [
     "check_starters",
@@ -16,6 +16,5 @@ __all__ = [
     "respond_to_dialogs",
     "run_selfchat",
     "settings_of",
-    "with_emotion",
     "write_selfchat",
 ]

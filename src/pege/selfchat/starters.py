@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pege.dialog import Dialog, Emotion
+from pege.dialog import Dialog
 from pege.errors import InputError
 from pege.io import read_rows
 
@@ -36,12 +36,6 @@ def load_starters(name: str | Path) -> list[Dialog]:
     if not rows:
         raise InputError("holds no starters", where=name)
     return [r.model_copy(update={"messages": r.messages[:1]}) for r in rows]
-
-
-def with_emotion(rows: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
-    """Give starters their emotion by a classifier, whatever they had."""
-    found = classify([r.texts[0] for r in rows])
-    return [r.model_copy(update={"emotion": e}) for r, e in zip(rows, found, strict=True)]
 
 
 def pick_starters(rows: Sequence[Dialog], n: int, rng: np.random.Generator) -> list[Dialog]:

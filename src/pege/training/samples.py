@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -13,15 +12,13 @@ import torch
 from torch import Tensor
 
 from pege.dialog import Dialog, Emotion
-from pege.emotion import load_emotion_classifier
+from pege.emotion import load_emotion_classifier, with_emotions
 from pege.errors import InputError
 from pege.io import read_rows
 from pege.lexicon import Lexicon
 from pege.metrics.pege import utterance_vads
 from pege.models.padding import IGNORED, pad_rows
 from pege.models.prompt import encode_dialog
-
-log = logging.getLogger(__name__)
 
 
 class Guidance(TypedDict):
@@ -62,17 +59,6 @@ def ready_dialogs(paths: Iterable[str | Path], at_most: int | None, rng: random.
     if at_most is not None and at_most < len(dialogs):
         dialogs = rng.sample(dialogs, at_most)
     return with_emotions(dialogs, lambda texts: load_emotion_classifier().emotions(texts))
-
-
-def with_emotions(dialogs: Sequence[Dialog], classify: Callable[[list[str]], list[Emotion]]) -> list[Dialog]:
-    """Give dialogs that all carry the emotion of u1; ``classify`` is asked for those that lack it."""
-    lacking = [k for k, d in enumerate(dialogs) if d.emotion is None]
-    result = list(dialogs)
-    if lacking:
-        log.info("classifying the first utterance of %d dialogs without an emotion", len(lacking))
-        for k, emotion in zip(lacking, classify([dialogs[k].texts[0] for k in lacking]), strict=True):
-            result[k] = dialogs[k].model_copy(update={"emotion": emotion})
-    return result
 
 
 def make_samples(
