@@ -15,7 +15,7 @@ from pege.study.design import Design, Metric
 from pege.study.items import Item
 from pege.study.raters import Rater
 from pege.study.store import Store
-from pege.study.tables import answer, assignment, rater
+from pege.study.tables import answer, assignment, rater, upsert_answer
 
 LONGEST_PAUSE_S = 120.0  # more between two answers is a break, not work
 Asked = tuple[str, int]  # metric, place
@@ -251,7 +251,7 @@ def save_answers(store: Store, who: Rater, assignment_id: int, answers: Mapping[
     """
     with store.writing() as connection:
         found = _check(store, connection, who, assignment_id, answers)
-        _write(store, connection, found, answers, counter=counter)
+        _write(connection, found, answers, counter=counter)
         _touch(connection, assignment_id)
         if found.is_done:
             _settle(store, connection, assignment_id)
@@ -278,7 +278,7 @@ def finish_item(
     """
     with store.writing() as connection:
         found = _check(store, connection, who, assignment_id, answers)
-        _write(store, connection, found, answers, counter=found.counter if counter is None else counter)
+        _write(connection, found, answers, counter=found.counter if counter is None else counter)
         _touch(connection, assignment_id)
         return _settle(store, connection, assignment_id)
 
@@ -301,7 +301,7 @@ def _settle(store: Store, connection: Connection, assignment_id: int) -> list[As
     missing = unanswered(store.study.design, found)
     without = not_asked(store.study.design, found.item, found.answers)
     if not missing:
-        _write(store, connection, found, without, counter=found.counter, is_derived=True)
+        _write(connection, found, without, counter=found.counter, is_derived=True)
     connection.execute(
         sa.update(assignment)
         .where(assignment.c.id == assignment_id)
@@ -311,7 +311,6 @@ def _settle(store: Store, connection: Connection, assignment_id: int) -> list[As
 
 
 def _write(
-    store: Store,
     connection: Connection,
     found: Assignment,
     answers: Mapping[Asked, str],
@@ -324,15 +323,8 @@ def _write(
             "assignment_id": found.id, "metric": metric, "place": place, "value": value, "counter": counter,
             "given_at": time.time(), "is_derived": is_derived,
         }  # fmt: skip
-        written = store.upsert(
-            connection,
-            answer,
-            values,
-            index=["assignment_id", "metric", "place"],
-            update=["value", "counter", "given_at", "is_derived"],
-            unless_newer="counter",
-        )
-        if not written and found.answers.get((metric, place)) != value:  # the same answer, older: nothing to say
+        written = connection.execute(upsert_answer(connection.dialect.name), values).first()
+        if written is None and found.answers.get((metric, place)) != value:  # the same answer, older: nothing to say
             raise StaleAnswerError
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -49,30 +48,6 @@ class Store(Database):
         connection.execute(
             sa.select(tables.study.c.id).where(tables.study.c.id == self.study_id).with_for_update()
         )  # SQLite has one writer anyway
-
-    def upsert(self, connection: Connection, table: sa.Table, values: dict[str, Any], **how: Any) -> bool:
-        """Insert a row or update the one that is there; whether a row was written.
-
-        Args:
-            connection: of a writing transaction.
-            table: with one unique constraint besides its key.
-            values: of the row.
-            how: ``index`` (the unique columns), ``update`` (columns that change), ``unless_newer`` (a column: a row
-                that is there with a higher value stays).
-        """
-        if connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-        statement = insert(table).values(**values)
-        newer: str | None = how.get("unless_newer")
-        statement = statement.on_conflict_do_update(
-            index_elements=how["index"],
-            set_={c: statement.excluded[c] for c in how["update"]},
-            where=statement.excluded[newer] >= table.c[newer] if newer else None,
-        )
-        # asked for the row, not for the count of rows: drivers differ in what they count
-        return connection.execute(statement.returning(table.c.id)).first() is not None
 
 
 def _study_row(connection: Connection, study: Study) -> int:

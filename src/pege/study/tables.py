@@ -5,6 +5,9 @@ A change here needs a new file in ``migrations/versions``; a test compares the t
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -91,3 +94,22 @@ answer = Table(
     Column("is_derived", Boolean, nullable=False),  # not asked: the metric's ``otherwise``
     UniqueConstraint("assignment_id", "metric", "place"),  # one answer a question, however often it is sent
 )
+
+
+@functools.cache
+def upsert_answer(dialect: str) -> Any:
+    """Make the statement that inserts an answer, or updates the one that is there unless that one is newer.
+
+    It gives a row where one was written: drivers differ in what they count.
+    """
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    statement = insert(answer)
+    given = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["assignment_id", "metric", "place"],
+        set_={c: given[c] for c in ("value", "counter", "given_at", "is_derived")},
+        where=given.counter >= answer.c.counter,
+    ).returning(answer.c.id)
