@@ -40,14 +40,13 @@ def test_the_temperature_undoes_logits_that_are_too_sure():
     assert fit_temperature(logits * 3, classes) == pytest.approx(3, rel=0.1)
 
 
-@given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
-@settings(max_examples=30, deadline=None)
-def test_every_text_gets_a_distribution_that_does_not_depend_on_its_batch(texts):
-    model = load_emotion_classifier()
-    p = model.predict(texts)
+@given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=6))
+@settings(max_examples=30)
+def test_every_text_gets_a_distribution_that_does_not_depend_on_its_batch(classifier, texts):
+    p = classifier.predict(texts)
     assert p.shape == (len(texts), 3)
     assert p.sum(1) == pytest.approx(1)
-    assert p[0] == pytest.approx(model.predict(texts[:1])[0], abs=1e-5)
+    assert p[0] == pytest.approx(classifier.predict(texts[:1])[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(
