@@ -155,23 +155,14 @@ def run_step(step: Step, output: Path, n_threads: int | None = None) -> float:
         environment |= {"OMP_NUM_THREADS": str(n_threads), "RAYON_NUM_THREADS": str(n_threads)}
     command = [sys.executable, "-m", "pege", *step.arguments]
     log_file = logs / f"{_file(step.name)}.log"
-    with log_file.open("ab") as errors, contextlib.ExitStack() as stack:
-        sink: Any = subprocess.DEVNULL
-        if step.takes_stdout:
-            temporary = stack.enter_context(_printed(step.output))
-            sink = stack.enter_context(temporary.open("wb"))
+    printed = write_atomic(step.output) if step.takes_stdout else contextlib.nullcontext(Path(os.devnull))
+    with log_file.open("ab") as errors, printed as path, path.open("wb") as sink:
         found = subprocess.run(command, stdout=sink, stderr=errors, env=environment, check=False, close_fds=False)  # noqa: S603 - our own commands
         if found.returncode:
             raise StepError(_last_line(log_file))
     if not step.output.exists():
         raise StepError(f"left no {step.output}")
     return time.monotonic() - start
-
-
-@contextlib.contextmanager
-def _printed(path: Path) -> Iterator[Path]:
-    with write_atomic(path) as temporary:
-        yield temporary
 
 
 @contextlib.contextmanager
