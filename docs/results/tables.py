@@ -62,6 +62,7 @@ def main(study: Path) -> None:
         lines += [f"## {title}", ""]
         for base in BASES:
             lines += [f"On {base}:", "", *table(rows[base]), ""]
+    lines += ["## What PEG-Score gains E-Score loses", "", *trade(rows), ""]
     lines += ["## What people do in the corpora", "", *people(found.bases, study / "corpora"), ""]
     write_text(HERE / "tables.md", "\n".join([*lines, part("why")]) + "\n")
     for name in STUDIES:
@@ -150,6 +151,23 @@ def trivial(rows: Rows) -> Iterator[str]:
             p = f"{paired_p_value(own, ref):.4f}" if other else ""
             cells += [f"{own.mean():+.3f}", difference(own, ref) if other else "", p]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def trade(rows: dict[str, Rows]) -> Iterator[str]:
+    """How PEG- and E-Score go together, over the means of rows and the dialogs of each; those without a model aside."""
+    yield "| base | models | r of their means | E-Score for 0.01 of PEG-Score | r over dialogs, within rows, from - to |"
+    yield "|---|---|---|---|---|"
+    for base in BASES:
+        both = [np.array([r.values["peg"], r.values["e"]]) for n, r in rows[base].items() if n not in TRIVIAL]
+        means = np.array([x.mean((1, 2)) for x in both])
+        slope, _ = np.polyfit(*means.T, 1)
+        within = [float(np.corrcoef(x.reshape(2, -1))[0, 1]) for x in both]
+        cells = [
+            f"{np.corrcoef(means.T)[0, 1]:+.2f}",
+            f"{0.01 * slope:+.4f}",
+            f"{min(within):+.2f} - {max(within):+.2f}",
+        ]
+        yield f"| {base} | {len(both)} | {' | '.join(cells)} |"
 
 
 def people(bases: Mapping[str, Base], folder: Path) -> Iterator[str]:
