@@ -155,7 +155,7 @@ def trivial(rows: Rows) -> Iterator[str]:
 
 def trade(rows: dict[str, Rows]) -> Iterator[str]:
     """How PEG- and E-Score go together, over the means of rows and the dialogs of each; those without a model aside."""
-    yield "| base | models | r of their means | E-Score for 0.01 of PEG-Score | r over dialogs, within rows, from - to |"
+    yield "| base | models | r of their means | E-Score for 0.01 of PEG-Score | r over a row's dialogs, from - to |"
     yield "|---|---|---|---|---|"
     for base in BASES:
         both = [np.array([r.values["peg"], r.values["e"]]) for n, r in rows[base].items() if n not in TRIVIAL]
