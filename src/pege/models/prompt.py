@@ -80,7 +80,8 @@ def encode_dialog(
         is_supportive: whether the system line asks for support, as after a crisis.
 
     Raises:
-        InputError: no utterances; a template that rewrites earlier utterances, leaves some out, or refuses them.
+        InputError: no utterances; a template that rewrites earlier utterances, leaves some out, or refuses them; text
+            that a trimmed vocabulary cannot write.
     """
     if not utterances:
         raise InputError("no utterances", fix="a dialog has at least one")
@@ -143,6 +144,9 @@ def _content_tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Tokens of what people wrote: the name of a special token is plain text there."""
     with _ONE:
         ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if getattr(tokenizer, "refuses_unknown", False) and any(tokenizer.unk_token_id in row for row in ids):
+        fix = "trim with a corpus that has such text, or name the model that was trimmed"
+        raise InputError("has no tokens for a part of a text", where=tokenizer.name_or_path, fix=fix)
     return ids
 
 

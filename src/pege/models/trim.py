@@ -3,7 +3,8 @@
 Kept are: tokens of the corpus, all that a kept token is merged from, single characters and byte tokens, special and
 added tokens. A merge stays where its two parts and its result stay. BPE takes the merge of lowest rank
 at each step; those it takes on the corpus all stay, so the corpus is cut as before. WordPiece's longest match and
-Unigram's best path lie among the kept tokens for the same reason.
+Unigram's best path lie among the kept tokens for the same reason. Other text is spelled with what stays; text that
+cannot be, for which there must be no bytes to fall back to, is refused where a dialog is encoded.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from torch import Tensor, nn
 
 from pege.errors import InputError
 from pege.io import read_json, write_json
-from pege.models.causal import OUR_KINDS, load_model
+from pege.models.causal import MAP_FILE, OUR_KINDS, load_model
 
 log = logging.getLogger(__name__)
-MAP_FILE = "trim.json"
 _BATCH = 1000
 _ID_FIELDS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "mask_token_id", "decoder_start_token_id",
@@ -205,7 +205,7 @@ def restore_model(trimmed: Path | str, output: Path | str) -> None:
     """Write the full model again, with a trimmed one's rows and layers where they may have been trained since.
 
     Args:
-        trimmed: a folder of `trim_model`, or a run trained from one that kept its ``trim.json``.
+        trimmed: a folder of `trim_model`, or a run trained from one.
         output: the new folder.
 
     Raises:
