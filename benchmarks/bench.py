@@ -2,13 +2,14 @@
 
     python benchmarks/bench.py [--repeats 5] [--dialogs 100] [--output docs/results/bench.md]
 
-Each part leaves its rows in `runs/bench`, with the machine they are from; stopped, the same command goes on behind the
-last part that is whole. Parts of another processor are measured anew. The loss has a table of its own
+Each part leaves its rows in `runs/bench`, with the machine they are from, the libraries and its own file; stopped, the
+same command goes on behind the last part that is whole. What was made by others is measured anew. The loss has a table of its own
 (`benchmarks/loss.py`), which is written behind ours in the same file.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from rows import Row, processor, table
 
 import loss
 import selfchat
-from pege.io import read_json, write_json, write_text
+from pege.io import read_json, versions, write_json, write_text
+
+LIBRARIES = ("torch", "transformers", "peft", "trl", "liger-kernel", "cut-cross-entropy", "xllamacpp", "rjieba")
 
 app = App(help="All benchmarks into one table.", default_parameter=Parameter(negative=()))
 
@@ -36,11 +39,12 @@ def main(
     output: Path = Path("docs/results/bench.md"),
 ) -> None:
     """Measure what is not measured yet, write the table."""
-    sizes = {"processor": processor(), "repeats": repeats}
+    sizes = {"processor": processor(), "repeats": repeats, "versions": versions(LIBRARIES)}
     chats = {**sizes, "dialogs": dialogs, "turns": turns}
 
     def once(name: str, made_of: dict[str, Any], part: Callable[[], Any]) -> Any:
         file = folder / f"{name}.json"
+        made_of = {**made_of, "source": hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()}
         if file.is_file() and (found := read_json(file))["made_of"] == made_of:
             return found["rows"]
         rows = part()

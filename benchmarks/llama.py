@@ -15,14 +15,20 @@ from cyclopts import App
 from pege.models.causal import base_gguf
 
 
-def start(file: Path, n_slots: int, n_context: int, port: int | None = None) -> Any:
-    """Start the server in this process: requests up to ``n_slots`` share a batch, each with ``n_context`` tokens."""
+def start(file: Path, n_slots: int, n_context: int, port: int | None = None, dtype: str | None = None) -> Any:
+    """Start the server in this process: requests up to ``n_slots`` share a batch, each with ``n_context`` tokens.
+
+    Keys and values have the dtype that is named; llama.cpp's own choice is float16.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path, params.n_parallel, params.n_ctx = str(file), n_slots, n_slots * n_context
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = os.cpu_count() or 1
     params.warmup = True
+    if dtype is not None:
+        kinds = {"float32": xllamacpp.ggml_type.GGML_TYPE_F32, "bfloat16": xllamacpp.ggml_type.GGML_TYPE_BF16}
+        params.cache_type_k = params.cache_type_v = kinds[dtype]
     if port is not None:
         params.hostnames, params.port = ["127.0.0.1"], port
     return xllamacpp.Server(params)

@@ -5,7 +5,7 @@
 The base model plays both sides, with the agents' own sampling. All ways take turns in one run; rates are tokens said a
 second. One dialog after another is so slow that it plays fewer of them (`--single`), the same for each repeat. The
 server is llama.cpp's own, in this process (xllamacpp), with a slot a dialog and both sides' prompts cached; it is given
-our prompts as tokens, and the same weights: those of the base package, widened to the dtype.
+our prompts as tokens, and the same weights, keys and values: those of the base package, widened to the dtype.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def n_tokens_said(talks: Talks, tokenizer: Any) -> int:
 class LlamaServer:
     """llama.cpp's server in this process, with a slot a dialog."""
 
-    def __init__(self, file: Path, n_slots: int, n_context: int) -> None:
-        self.server = start(file, n_slots, n_context)
+    def __init__(self, file: Path, n_slots: int, n_context: int, dtype: str) -> None:
+        self.server = start(file, n_slots, n_context, dtype=dtype)
 
     def play(self, sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
         """Play all dialogs, each in a thread: the server batches what comes together."""
@@ -112,7 +112,7 @@ def measure(
     goals = {"generate, a dialog at a time": 10.0, "generate, all dialogs at once, no cache kept": 2.0}
     with tempfile.TemporaryDirectory() as folder:
         if server:
-            engine = LlamaServer(widened(Path(folder), dtype), dialogs, 1200)
+            engine = LlamaServer(widened(Path(folder), dtype), dialogs, 1200, dtype)
             ways["llama.cpp server, a slot a dialog"] = (engine.play, plain, starters)
             goals["llama.cpp server, a slot a dialog"] = 1.0
         rates: dict[str, list[float]] = {name: [] for name in ways}

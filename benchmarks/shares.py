@@ -203,14 +203,15 @@ def selfchat_part() -> tuple[list[str], list[str]]:
 def score_part() -> tuple[list[str], list[str]]:
     """Functions by their own time."""
     lines = []
-    for lang in ("en", "zh"):
-        lexicon, texts = load_lexicon(f"pege-{lang}"), score.make_utterances(lang, 300_000)
+    for name, kind in score.KINDS.items():
+        lang = kind.lang
+        lexicon, texts = load_lexicon(f"pege-{lang}"), score.make_utterances(kind, 300_000)
         utterance_vads(texts[:5_000], lexicon, lang)
         recorder = cProfile.Profile()
         recorder.runcall(utterance_vads, texts, lexicon, lang)
         stats: dict[Any, Any] = pstats.Stats(recorder).stats
-        seconds = Counter({f"`{name}`": own for (_, _, name), (_, _, own, _, _) in stats.items()})
-        lines += lines_of(f"scoring, {lang}", seconds)
+        seconds = Counter({f"`{function}`": own for (_, _, function), (_, _, own, _, _) in stats.items()})
+        lines += lines_of(f"scoring, {name}", seconds)
     return lines, []
 
 

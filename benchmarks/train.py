@@ -80,7 +80,7 @@ def _common(folder: str, batch_size: int, *, bf16: bool) -> dict[str, Any]:
     return {
         "output_dir": folder, "per_device_train_batch_size": batch_size, "num_train_epochs": 1, "report_to": "none",
         "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "logging_steps": 1000, "bf16": bf16,
-        "learning_rate": 1e-4,
+        "learning_rate": 1e-4, "train_sampling_strategy": "group_by_length",
     }  # fmt: skip
 
 
@@ -113,8 +113,7 @@ def pege_epoch(
         trainer = PegeTrainer(
             model=wrapped, train_dataset=samples, token_vad=values, loss=LossSettings(),  # type: ignore[call-arg]
             args=TrainingArguments(
-                **_common(folder, batch_size, bf16=bf16), remove_unused_columns=False, label_names=["labels"],
-                train_sampling_strategy="group_by_length",
+                **_common(folder, batch_size, bf16=bf16), remove_unused_columns=False, label_names=["labels"]
             ),
             data_collator=lambda rows: collate(rows, pad_id=tokenizer.pad_token_id),
         )  # fmt: skip
@@ -126,10 +125,11 @@ def pege_epoch(
 
 def _sft(dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, checkpointing: bool) -> Callable[[], None]:
     from datasets import Dataset
-    from peft import LoraConfig
+    from peft import LoraConfig, get_peft_model
     from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = load_model("base", dtype="float32")
+    wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
     rows = []
     for sample in make_samples(dialogs, tokenizer, load_lexicon("pege-en")):
         learned = [int(label != -100) for label in sample["labels"]]
@@ -138,11 +138,12 @@ def _sft(dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, che
         **_common(folder, batch_size, bf16=bf16), gradient_checkpointing=checkpointing, max_length=None,
         dataset_num_proc=None, completion_only_loss=True,
     )  # fmt: skip
-    trainer = SFTTrainer(
-        model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA),
-    )  # fmt: skip
-    return lambda: trainer.train() and None
+    data = Dataset.from_list(rows)
+
+    def epoch() -> None:
+        SFTTrainer(model=wrapped, args=config, train_dataset=data, processing_class=tokenizer).train()
+
+    return epoch
 
 
 app = App(help="Training beside TRL.", default_parameter=Parameter(negative=()))
