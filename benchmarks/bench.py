@@ -3,8 +3,8 @@
     python benchmarks/bench.py [--repeats 5] [--dialogs 100] [--output docs/results/bench.md]
 
 Each part leaves its rows in `runs/bench`, with the machine they are from, the libraries and its own file; stopped, the
-same command goes on behind the last part that is whole. What was made by others is measured anew. The loss has a table of its own
-(`benchmarks/loss.py`), which is written behind ours in the same file.
+same command goes on behind the last part that is whole. What was made by others is measured anew. The loss has a table
+of its own (`benchmarks/loss.py`), which is written behind ours in the same file.
 """
 
 from __future__ import annotations
