@@ -4,13 +4,17 @@
 
 Rows: the fused loss as it is by default; with columns left out of the gradients of a trained head too (`filter_eps`);
 with all products in float32 (`low_eps=0`); and exact. The eager formula; and with plain NLL `F.cross_entropy` on full
-logits, torch's `linear_cross_entropy` with chunking, cut-cross-entropy's compiled path and Liger's chunked loss
+logits, torch's `linear_cross_entropy` in chunks of its own choice and of 128 tokens, cut-cross-entropy's compiled path
+and Liger's chunked loss
 (`pip install 'pege[bench]'`; a C++ compiler). Liger has no plain NLL in chunks; its GRPO loss with advantages of 1, on
 policy and without a reference, has NLL's gradient. All rows of a shape take turns, so that a noisy machine disturbs
 them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its
 inputs aside, measured in a process of its own, in which large blocks are given back when they are freed: else it is
 the allocator that is measured. The error is the largest of a row's gradients': the norm of the difference from the
 plain formula's in float64, over that one's norm.
+
+Two shapes have random inputs as peaked as a trained model's; the third has the embedded base model's own hidden states
+and head on real dialogs that it has not learnt, where most of the softmax is spread over most of the vocabulary.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ SHAPES = {
     "(512, 640, 262k) frozen": (512, 640, 262_144, False),
     "(1024, 1024, 30k) trained": (1024, 1024, 30_000, True),
 }
-
+REAL = "(1024, 576, 49k) frozen, SmolLM2 on dialogs"
+N_REAL = 1024
 
 COMMON, OWN = 5.5, 3.0  # of 262k columns 17 % have a softmax above 1e-7 somewhere in 128 tokens; entropy 2.4 nats
 
@@ -65,6 +70,35 @@ def make_inputs(n_tokens: int, n_hidden: int, n_vocabulary: int, trained: bool) 
     }
 
 
+def inputs_of(shape: str) -> dict[str, torch.Tensor]:
+    """Inputs of a shape by its name."""
+    return real_inputs() if shape == REAL else make_inputs(*SHAPES[shape])
+
+
+def real_inputs() -> dict[str, torch.Tensor]:
+    """Hidden states and head of the embedded base model on the first dialogs of the demo's source, and what follows."""
+    from train import some_dialogs
+
+    from pege.lexicon import extend_lexicon, load_lexicon
+    from pege.models.causal import load_model
+    from pege.models.prompt import encode_dialog
+
+    model, tokenizer = load_model("base", dtype="float32")
+    hidden, labels = [], []
+    for dialog in some_dialogs(40):
+        ids = torch.tensor(encode_dialog(tokenizer, dialog.messages, dialog.emotion).ids)
+        with torch.no_grad():
+            hidden.append(model.base_model(ids[None]).last_hidden_state[0, :-1])
+        labels.append(ids[1:])
+    weight = model.lm_head.weight.detach().clone()
+    return {
+        "hidden": torch.cat(hidden)[:N_REAL].clone().requires_grad_(),
+        "weight": weight,
+        "labels": torch.cat(labels)[:N_REAL],
+        "token_vad": torch.from_numpy(extend_lexicon(load_lexicon("pege-en"), tokenizer, n_rows=len(weight)).values),
+    }
+
+
 def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
     """One forward and backward per row of the table."""
     hidden, weight, labels = inputs["hidden"], inputs["weight"], inputs["labels"]
@@ -83,7 +117,12 @@ def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
 
         return step
 
-    options = torch.nn.LinearCrossEntropyOptions()
+    options = {
+        "linear_cross_entropy, its own chunks": torch.nn.LinearCrossEntropyOptions(),
+        "linear_cross_entropy, chunks of 128": torch.nn.LinearCrossEntropyOptions(
+            batch_chunk_size=128, chunking_method=None
+        ),
+    }
 
     def fused(**exactness: float) -> Step:
         return run(lambda: pege_loss(hidden, weight, labels, **exactness, **guidance).loss)
@@ -95,8 +134,9 @@ def make_steps(inputs: dict[str, torch.Tensor]) -> dict[str, Step]:
         "PEGE fused, filter_eps=0": fused(filter_eps=0.0),
         "PEGE eager": run(lambda: eager.pege_loss(hidden, weight, labels, **guidance).loss),
         "cross_entropy, full logits": run(lambda: F.cross_entropy(F.linear(hidden, weight), labels)),
-        "linear_cross_entropy, chunked": run(lambda: F.linear_cross_entropy(hidden, weight, labels, options=options)),
     }
+    for name, how in options.items():
+        steps[name] = run(lambda how=how: F.linear_cross_entropy(hidden, weight, labels, options=how))
     if find_spec("cut_cross_entropy"):
         from cut_cross_entropy import linear_cross_entropy
 
@@ -159,11 +199,11 @@ def peak_memory_mb(shape: str, row: str) -> float:
 
 def probe(shape: str, row: str) -> float:
     """What `peak_memory_mb` runs in its own process."""
-    inputs = make_inputs(*SHAPES[shape])
+    inputs = inputs_of(shape)
     step = make_steps(inputs)[row]
     # loads libraries, starts threads, compiles: the second time for any size; the third is large enough for bfloat16
     for size in ((8, 8, 16), (16, 12, 40), (512, 640, 4096)):
-        make_steps(make_inputs(*size, SHAPES[shape][3]))[row]()
+        make_steps(make_inputs(*size, inputs["weight"].requires_grad))[row]()
     page, peak, done = resource.getpagesize(), 0, threading.Event()
 
     def resident() -> int:
@@ -186,7 +226,7 @@ def probe(shape: str, row: str) -> float:
 
 
 def table(repeats: int) -> str:
-    """Both shapes as one Markdown table."""
+    """All shapes as one Markdown table."""
     lines = [
         f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, float32, median of {repeats}",
@@ -195,8 +235,8 @@ def table(repeats: int) -> str:
         "| error of gradients |",
         "|---|---|---|---|---|---|---|",
     ]
-    for shape, size in SHAPES.items():
-        inputs = make_inputs(*size)
+    for shape in (*SHAPES, REAL):
+        inputs = inputs_of(shape)
         steps = make_steps(inputs)
         times, wrong = time_steps(steps, repeats), errors(inputs, steps)
         plain = statistics.median(times["cross_entropy, full logits"])
