@@ -84,15 +84,18 @@ def best_of(n: int, step: Callable[[], Any]) -> float:
     return min(seconds() for _ in range(n))
 
 
-def profiled(step: Callable[[], Any]) -> Counter[str]:
-    """Run a step; give the seconds of each kind of operation, which add up to all that it took."""
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+def profiled(step: Callable[[], Any]) -> tuple[Counter[str], Counter[str]]:
+    """Run a step; give the seconds of each kind of operation, which add up to all that it took, and flops of each."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, with_flops=True) as found:
         total = best_of(1, step)
     seconds: Counter[str] = Counter()
+    flops: Counter[str] = Counter()
     for event in found.events():
-        seconds[_kind(event)] += event.self_cpu_time_total / 1e6
+        kind = _kind(event)
+        seconds[kind] += event.self_cpu_time_total / 1e6
+        flops[kind] += event.flops or 0
     seconds["the rest"] += total - seconds.total()
-    return seconds
+    return seconds, flops
 
 
 def _kind(event: Any) -> str:
@@ -133,13 +136,18 @@ def against(what: str, done: float, seconds: float, peak: float, unit: str) -> s
 
 def loss_part() -> tuple[list[str], list[str]]:
     """A step of the fused loss in each shape."""
-    lines = []
-    for shape, size in loss.SHAPES.items():
-        step = loss.make_steps(loss.make_inputs(*size))["PEGE fused"]
+    lines, said = [], []
+    peaks = {f"products in {t}": peak_flops(getattr(torch, t)) for t in ("bfloat16", "float32")}
+    for shape in (*loss.SHAPES, loss.REAL):
+        step = loss.make_steps(loss.inputs_of(shape))["PEGE fused"]
         step()
         step()
-        lines += lines_of(f"loss {shape}", profiled(step))
-    return lines, []
+        seconds, flops = profiled(step)
+        lines += lines_of(f"loss {shape}", seconds)
+        for kind, peak in peaks.items():
+            if flops[kind]:
+                said.append(against(f"loss {shape}, {kind}", flops[kind], seconds[kind], peak, "Gflop/s"))
+    return lines, said
 
 
 def train_part() -> tuple[list[str], list[str]]:
@@ -155,7 +163,7 @@ def train_part() -> tuple[list[str], list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             epoch = train.pege_epoch(train.some_dialogs(32), 8, folder, bf16=False)
             flops = counted_flops(epoch)
-            seconds = profiled(epoch)
+            seconds, _ = profiled(epoch)
             total = best_of(3, epoch)
     finally:
         PegeTrainer._guided_loss = plain
@@ -186,7 +194,7 @@ def selfchat_part() -> tuple[list[str], list[str]]:
 
     play()
     flops = counted_flops(play)
-    seconds = profiled(play)
+    seconds, _ = profiled(play)
     RowsCache.read = counted
     try:
         total = best_of(1, play)
