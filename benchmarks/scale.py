@@ -4,7 +4,8 @@
 
 Nothing is timed here. Multiplications are counted by formula: each token is multiplied with each weight once forward
 (2 N), once back to its inputs (2 N), and once for the gradient of the weights (2 N) unless they are frozen (LoRA);
-attention adds 4 L S H forward and twice that back, half of it by the causal mask. The page `docs/scale.md` is filled
+attention adds 4 L S^2 H forward and twice that back, half of it where a causal mask lets each token see only what came
+before. The page `docs/scale.md` is filled
 between its marks.
 """
 
@@ -31,7 +32,8 @@ class SetUp:
         n_layers: L.
         n_hidden: H.
         is_frozen: whether only LoRA learns.
-        each_response: whether a sample is a response, its context read again, or a dialog.
+        each_response: whether a sample is a response, its context read again, or a dialog. PLATO-2 reads a context both
+            ways, so nothing of the attention is saved there.
     """
 
     name: str
@@ -61,7 +63,8 @@ def flops_of(set_up: SetUp, lengths: list[int]) -> float:
     """Multiplications and additions of one dialog, forward and backward."""
     passes = 2 if set_up.is_frozen else 3
     linear = sum(2 * set_up.n_weights * passes * s for s in lengths)
-    attention = sum(3 * 4 * set_up.n_layers * set_up.n_hidden * s * s / 2 for s in lengths)
+    seen = 1.0 if set_up.each_response else 0.5
+    attention = sum(3 * 4 * set_up.n_layers * set_up.n_hidden * s * s * seen for s in lengths)
     return linear + attention
 
 
