@@ -25,11 +25,9 @@ def test_a_whole_study_gives_what_the_error_rates_predict(tmp_path):
     assert {r.rater for r in run["rows"]} == set(run["errors"])  # the excluded one is left out
     rows = list(compare(run))
     held = [low <= predicted <= high for _, predicted, _, (low, high) in rows]
-    assert (
-        np.mean(held) >= 0.8
-    )  # of 95 % intervals: they are not independent, and a bootstrap over few dialogs is narrow
-    for what, predicted, found, (low, high) in rows:  # a share of a dozen successes is looser than one of 30 dialogs
-        assert found == pytest.approx(predicted, abs=max(0.16, (high - low) / 2)), what
+    assert np.mean(held) >= 0.8  # they are not independent, and over few dialogs a bootstrap is narrow
+    for what, predicted, found, _ in rows:  # a share of a dozen successes is looser than one of 30 dialogs
+        assert found == pytest.approx(predicted, abs=0.4 if "of the successes" in what else 0.2), what
     tests = {(t["a"], t["b"]): t for t in run["results"]["tests"]["coherence"]}
     assert tests["A", "D"]["q"] < 0.01
     careless = run["progress"][run["careless"]]
