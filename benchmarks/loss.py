@@ -5,13 +5,12 @@
 Rows: the fused loss as it is by default; with columns left out of the gradients of a trained head too (`filter_eps`);
 with all products in float32 (`low_eps=0`); and exact. The eager formula; and with plain NLL `F.cross_entropy` on full
 logits, torch's `linear_cross_entropy` in chunks of its own choice and of 128 tokens, cut-cross-entropy's compiled path
-and Liger's chunked loss
-(`pip install 'pege[bench]'`; a C++ compiler). Liger has no plain NLL in chunks; its GRPO loss with advantages of 1, on
-policy and without a reference, has NLL's gradient. All rows of a shape take turns, so that a noisy machine disturbs
-them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is what the process grew by, its
-inputs aside, measured in a process of its own, in which large blocks are given back when they are freed: else it is
-the allocator that is measured. The error is the largest of a row's gradients': the norm of the difference from the
-plain formula's in float64, over that one's norm.
+and Liger's chunked loss (`pip install 'pege[bench]'`; a C++ compiler). Liger has no plain NLL in chunks; its GRPO loss
+with advantages of 1, on policy and without a reference, has NLL's gradient. All rows of a shape take turns, so that a
+noisy machine disturbs them alike; the figure is the median, the ratio is against plain cross-entropy. Memory is what
+the process grew by, its inputs aside, measured in a process of its own, in which large blocks are given back when they
+are freed: else it is the allocator that is measured. The error is the largest of a row's gradients': the norm of the
+difference from the plain formula's in float64, over that one's norm.
 
 Two shapes have random inputs as peaked as a trained model's; the third has the embedded base model's own hidden states
 and head on real dialogs that it has not learnt, where most of the softmax is spread over most of the vocabulary.

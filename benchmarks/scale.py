@@ -5,8 +5,7 @@
 Nothing is timed here. Multiplications are counted by formula: each token is multiplied with each weight once forward
 (2 N), once back to its inputs (2 N), and once for the gradient of the weights (2 N) unless they are frozen (LoRA);
 attention adds 4 L S^2 H forward and twice that back, half of it where a causal mask lets each token see only what came
-before. The page `docs/scale.md` is filled
-between its marks.
+before. The page `docs/scale.md` is filled between its marks.
 """
 
 from __future__ import annotations

@@ -68,9 +68,11 @@ def one_core() -> Iterator[None]:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     if cores:
         os.sched_setaffinity(0, {min(cores)})
-    yield
-    if cores:
-        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
 
 
 def measure_scoring(n: int, repeats: int) -> list[Row]:

@@ -251,7 +251,7 @@ def test_killed_at_any_moment_the_next_start_ends_with_the_same_bytes(tmp_path):
     (tmp_path / "raw.jsonl").write_text("\n".join(many_lines(300)))
     subprocess.run([*COMMAND, "--output", "whole"], cwd=tmp_path, check=True, capture_output=True)
     rng = np.random.default_rng(1)
-    for _ in range(3):
+    for _ in range(4):
         start = subprocess.Popen(
             [*COMMAND, "--output", "killed"], cwd=tmp_path, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

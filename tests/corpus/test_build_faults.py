@@ -66,7 +66,7 @@ def command(place, *more):
 
 
 def test_interrupted_where_the_shell_ignores_it_nothing_is_lost(tmp_path):
-    (tmp_path / "raw.jsonl").write_text("\n".join(story(k) for k in range(200)) + "\n")
+    (tmp_path / "raw.jsonl").write_text("\n".join(story(k) for k in range(400)) + "\n")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     ignored = subprocess.Popen(
         command(tmp_path), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), **quiet
@@ -79,7 +79,7 @@ def test_interrupted_where_the_shell_ignores_it_nothing_is_lost(tmp_path):
     done = tmp_path / "out" / "report.json"
     assert code == 0 or not done.is_file()  # stopped, it says so and has written no report
     assert subprocess.run(command(tmp_path), check=False, **quiet).returncode == 0
-    assert read_json(done)["input"] == 200
+    assert read_json(done)["input"] == 400
 
 
 def test_a_step_that_lost_conversations_is_no_corpus(tmp_path, monkeypatch):

@@ -139,12 +139,11 @@ def test_killed_twice_at_random_it_ends_with_the_same_table(whole, place, monkey
     monkeypatch.chdir(output.parent)
     rng = random.Random(1)
     steps = plan_study(load_study(str(place / "study.yaml")), Path("out"), place)
-    last_trained = [s for s in steps if s.kind == "train"][-1]
-    gone = forget(steps, output, [last_trained, *rng.sample(steps, 1)])
-    assert {"train/tiny/PEGE/1", "chat/tiny/PEGE/1", "score/tiny/PEGE/1"} < gone
-    for begun in ("train.tiny.PEGE.1", "chat.tiny.PEGE.1"):
+    training = rng.choice([s for s in steps if s.kind == "train"])
+    assert len(forget(steps, output, [training, *rng.sample(steps, 3)])) >= 6
+    for begun in (training.name, training.name.replace("train", "chat")):
         planner = start(place, output)
-        while not (output / "logs" / f"{begun}.log").exists():
+        while not (output / "logs" / f"{begun.replace('/', '.')}.log").exists():
             assert planner.poll() is None
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 1.5))

@@ -12,6 +12,8 @@ from pege.cli import main
 from pege.dialog import Emotion, Utterance, make_dialog
 from pege.lexicon import load_lexicon
 from pege.metrics import score_dialogs
+from pege.models.causal import MAP_FILE
+from pege.models.trim import trim_model
 from pege.selfchat.pairs import Pair, read_pairs, run_pairs, turn_reward
 
 SAD = Emotion(negative=0.9, neutral=0.08, positive=0.02)
@@ -79,13 +81,16 @@ def test_two_alike_make_no_pair(lexicon, tmp_path):
 
 def test_a_run_is_trained_on_its_self_chats_and_speaks_as_a_run(tiny_model_dir, tmp_path, capsys):
     pytest.importorskip("trl")
-    flags = ["--agent", tiny_model_dir, "--user", tiny_model_dir, "--turns", 3, "--output", tmp_path / "run", "--steps", 2,
+    small = tmp_path / "small"
+    trim_model(tiny_model_dir, ["I am sad because of you."], small)
+    flags = ["--agent", small, "--user", tiny_model_dir, "--turns", 3, "--output", tmp_path / "run", "--steps", 2,
              "--train-batch", 2, "--lora-rank", 2, "--max-new-tokens", 6, "--dtype", "float32", "--learning-rate", 1e-2]  # fmt: skip
     starters = tmp_path / "starters.jsonl"
     rows = [make_dialog([f"I am sad because of {w}."], id=w, lang="en") for w in ("rain", "you", "work", "cold")]
     starters.write_text("".join(json.dumps(r.model_dump(mode="json", exclude_none=True)) + "\n" for r in rows))
     main(["prefer", *map(str, flags), "--starters", str(starters)])
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_steps"] == 2
+    assert (tmp_path / "run" / MAP_FILE).read_text() == (small / MAP_FILE).read_text()  # `pege trim --restore` takes it
     trained = load_agent(str(tmp_path / "run"), dtype="float32")
     context = next(make_dialog(["I am sad.", "x"], emotion=SAD).contexts())
     assert trained.respond([context], seed=0)

@@ -332,8 +332,7 @@ def test_a_change_of_language_or_colours_keeps_the_talk_of_the_page(store, open_
     with served(Says("I am here."), store) as base:
         page.goto(base)
         say(page, "hello")
-        with page.expect_response("**/settings"):  # who is faster than the server's answer loses the choice
-            page.get_by_role("button", name="Switch to dark colours").click()
+        page.get_by_role("button", name="Switch to dark colours").click()
         assert page.locator("html").get_attribute("data-theme") == "dark"
         page.get_by_role("button", name="中文").click()
         page.wait_for_selector("html[lang=zh-CN]")
@@ -342,6 +341,20 @@ def test_a_change_of_language_or_colours_keeps_the_talk_of_the_page(store, open_
         assert page.locator("html").get_attribute("data-theme") == "dark"
         page.reload()
         assert texts(page) == []  # it was carried over once
+
+
+def test_a_language_chosen_before_the_colours_are_answered_waits_for_them(store, open_page):
+    page, held = open_page(), []
+    with served(Says("I am here."), store) as base:
+        page.goto(base)
+        page.route("**/settings", lambda r: held.append(r) if "theme=" in r.request.post_data else r.continue_())
+        page.get_by_role("button", name="Switch to dark colours").click()
+        page.get_by_role("button", name="中文").click()
+        page.wait_for_timeout(300)
+        assert page.locator("html").get_attribute("lang") == "en"
+        held[0].continue_()
+        page.wait_for_selector("html[lang=zh-CN]")
+        assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
 def test_where_the_storage_is_gone_one_line_says_so_and_the_talk_goes_on(store, open_page, tmp_path):

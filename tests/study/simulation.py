@@ -285,7 +285,7 @@ def as_markdown(run):
         "# A simulated study", "",
         "**Simulated raters, no people.** Made-up dialogs with a known truth, and raters that give the opposite of it at a known rate:",
         "a test of pages, database and statistics, which says nothing of any system. `PYTHONPATH=tests python tests/study/simulation.py "
-        "docs/results/study-simulation.md`", "(a run of 30 dialogs, with its limits, is a test: `tests/study/test_simulation.py`).", "",
+        "docs/results/study-simulation.md`", "(the same run, with its limits, is a test: `tests/study/test_simulation.py`).", "",
         f"{len(SYSTEMS)} systems x {len({r.starter for r in run['rows']})} dialogs of 10 turns, 3 ratings of each item by six raters with the error "
         f"rates {', '.join(f'{e:g}' for e in ERRORS)}; {len(run['rows']):,} ratings", f"in {run['seconds']:.0f} s on two cores. The first rater's first "
         f"ten items were rated in Chromium by keyboard ({run['n_keys']} keys), the rest over HTTP, all", "raters at once. Before them a rater who "

@@ -1,4 +1,4 @@
-"""A whole study by simulated raters with known error rates: table and agreement come out as these rates predict."""
+"""A full study by simulated raters with known error rates: table and agreement come out as these rates predict."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ def test_the_majority_of_three_is_right_more_often_than_each():
 
 
 @pytest.mark.slow
-def test_a_whole_study_gives_what_the_error_rates_predict(tmp_path):
-    n_dialogs = 30
-    run = simulate(tmp_path, n_dialogs=n_dialogs, n_browser=3 if CHROMIUM else 0, n_resamples=999)
+def test_a_full_study_gives_what_the_error_rates_predict(tmp_path):
+    run = simulate(tmp_path, n_browser=10 if CHROMIUM else 0)
     ratings = Counter((r.item, r.metric) for r in run["rows"])
-    assert len(ratings) == len(SYSTEMS) * n_dialogs * (2 * 10 + 2)
+    assert len(ratings) == len(SYSTEMS) * 50 * (2 * 10 + 2)
     assert set(ratings.values()) == {3}
     assert {r.rater for r in run["rows"]} == set(run["errors"])  # the excluded one is left out
     rows = list(compare(run))
     held = [low <= predicted <= high for _, predicted, _, (low, high) in rows]
-    assert np.mean(held) >= 0.8  # they are not independent, and over few dialogs a bootstrap is narrow
-    for what, predicted, found, _ in rows:  # a share of a dozen successes is looser than one of 30 dialogs
-        assert found == pytest.approx(predicted, abs=0.4 if "of the successes" in what else 0.2), what
+    assert np.mean(held) >= 0.9  # 95 % intervals; they are not independent
+    for what, predicted, found, (low, high) in rows:  # a share of a dozen successes is looser than one of 50 dialogs
+        assert found == pytest.approx(predicted, abs=max(0.12, (high - low) / 2)), what
     tests = {(t["a"], t["b"]): t for t in run["results"]["tests"]["coherence"]}
     assert tests["A", "D"]["q"] < 0.01
     careless = run["progress"][run["careless"]]

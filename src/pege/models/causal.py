@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pege.errors import InputError
-from pege.io import read_json, read_yaml
+from pege.io import read_json, read_yaml, write_json
 from pege.models.folder import whole_folder
 
 log = logging.getLogger(__name__)
@@ -192,6 +192,12 @@ def is_guided(name: str | Path, model: Any) -> bool:
         return bool(noted)
     is_known = below == BASE or below in SHIPPED or Path(below).exists()
     return not is_known or is_guided(below, model)
+
+
+def keep_map(model: str | Path, folder: Path) -> None:
+    """Give a run the map of the trimmed vocabulary that it was trained with, where there is one."""
+    if (there := Path(model) / MAP_FILE).is_file():
+        write_json(folder / MAP_FILE, read_json(there))
 
 
 def learns_guidance(run: dict[str, Any]) -> bool:

@@ -14,7 +14,16 @@ from transformers import set_seed
 from pege.dialog import Emotion, Utterance
 from pege.errors import InputError, need_package
 from pege.io import is_begun, make_folder, start_run, write_json, write_text
-from pege.models.causal import GUIDED_FIELD, OUR_KINDS, base_of, kind_of, load_model, resolve_model, run_settings
+from pege.models.causal import (
+    GUIDED_FIELD,
+    OUR_KINDS,
+    base_of,
+    keep_map,
+    kind_of,
+    load_model,
+    resolve_model,
+    run_settings,
+)
 from pege.models.prompt import encode_dialog
 from pege.training.resume import train_on
 
@@ -72,6 +81,7 @@ def run_preference(
     start_run(folder, config, packages=("torch", "transformers", "peft", "trl"))
     train_on(trainer, folder)
     trainer.save_model(str(folder))
+    keep_map(model, folder)
     write_json(
         folder / "metrics.json", {GUIDED_FIELD: True, "n_pairs": len(pairs), "n_steps": trainer.state.global_step}
     )

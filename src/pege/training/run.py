@@ -22,9 +22,9 @@ from transformers.training_args import ParallelMode
 
 from pege.dialog import Dialog
 from pege.errors import InputError
-from pege.io import is_begun, make_folder, read_json, start_run, write_json, write_rows, write_text
+from pege.io import is_begun, make_folder, start_run, write_json, write_rows, write_text
 from pege.lexicon import Lexicon, cached_token_vad, load_lexicon, positive_anchor
-from pege.models.causal import GUIDED_FIELD, MAP_FILE, default_cache_dir, is_guided, learns_guidance
+from pege.models.causal import GUIDED_FIELD, default_cache_dir, is_guided, keep_map, learns_guidance
 from pege.models.generation import check_generation
 from pege.models.head import head_of
 from pege.training.config import TrainConfig
@@ -107,8 +107,7 @@ def run_training(config: TrainConfig, output_dir: Path | str) -> Path:
     if generation is not None:
         generation.save_pretrained(folder)
     if trainer.is_world_process_zero():
-        if (trimmed := Path(config.model) / MAP_FILE).is_file():
-            write_json(folder / MAP_FILE, read_json(trimmed))
+        keep_map(config.model, folder)
         write_json(folder / "metrics.json", metrics)
         write_text(folder / "done", "")
     return folder
