@@ -16,6 +16,7 @@ from typing import Any
 
 import score
 import train
+import trim
 from cyclopts import App, Parameter
 from rows import Row, processor, table
 
@@ -55,6 +56,7 @@ def main(
 
     rows = once("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
     rows += once("train", sizes, lambda: train.measure(32, 8, repeats, bf16=False))
+    rows += once("trim", sizes, lambda: trim.measure(16, repeats))
     own = once("loss", sizes, lambda: loss.table(repeats))
     rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"

@@ -1,9 +1,10 @@
 """What a trimmed vocabulary saves: training and self-chat with the base model and with what `pege trim` makes of it.
 
-    python benchmarks/trim.py [--dialogs 32] [--repeats 5]
+    python benchmarks/trim.py [--model base] [--dialogs 32] [--repeats 5]
 
 The vocabulary is trimmed to all dialogs of `chitchat`, the demo's source; both models then train on the same of them
-(PEGE loss, LoRA, a repeat is an epoch) and play the same self-chats, in turns.
+(PEGE loss, LoRA, a repeat is an epoch) and play the same self-chats, in turns. `--model` takes another, as
+`pege trim --model`; its size is that of all files of its folder.
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ from pege.selfchat import load_starters
 from selfchat import in_flight, make_agents, n_tokens_said
 
 
-def measure(n_dialogs: int, repeats: int, *, starters: int = 16, turns: int = 3) -> list[Row]:
+def measure(n_dialogs: int, repeats: int, *, name: str = "base", starters: int = 16, turns: int = 3) -> list[Row]:
     """Train and chat with both models in turns."""
     every = some_dialogs(None)
     with tempfile.TemporaryDirectory() as folder:
-        small = Path(folder) / "small"
-        found = trim_model("base", (t for d in every for t in d.texts), small)
-        note = "{n_after:,} of {n_before:,} tokens, {n_parameters_after:,} of {n_parameters_before:,} parameters"
-        models = {f"trimmed to {note.format(**found)}": str(small), "base": "base"}
+        small, whole = Path(folder) / "small", Path(folder) / "whole"
+        found = trim_model(name, (t for d in every for t in d.texts), small)
+        for part in load_model(name):
+            part.save_pretrained(whole)
+        found |= {"mb_after": _megabytes(small), "mb_before": _megabytes(whole)}
+        note = (
+            "{n_after:,} of {n_before:,} tokens, {n_parameters_after:,} of {n_parameters_before:,} parameters, "
+            "{mb_after:,.0f} of {mb_before:,.0f} MB"
+        )
+        models = {f"trimmed to {note.format(**found)}": str(small), "whole": str(whole)}
         epochs = {
             name: pege_epoch(every[:n_dialogs], 8, f"{folder}/run", bf16=False, model=spec)
             for name, spec in models.items()
@@ -42,6 +49,10 @@ def measure(n_dialogs: int, repeats: int, *, starters: int = 16, turns: int = 3)
         rows = _rows("training, a smaller vocabulary", "dialogs/s", rates)
         rows += _rows("self-chat, a smaller vocabulary", "tokens/s", _chats(models, starters, turns, repeats))
     return rows
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(f.stat().st_size for f in folder.iterdir()) / 1e6
 
 
 def _rows(work: str, unit: str, rates: dict[str, list[float]]) -> list[Row]:
@@ -70,9 +81,9 @@ app = App(help="A trimmed vocabulary beside the whole one.", default_parameter=P
 
 
 @app.default
-def main(*, dialogs: int = 32, repeats: int = 5, output: Path | None = None) -> None:
+def main(*, model: str = "base", dialogs: int = 32, repeats: int = 5, output: Path | None = None) -> None:
     """Print the table; write it to a file where one is named."""
-    show(table(measure(dialogs, repeats)), output)
+    show(table(measure(dialogs, repeats, name=model)), output)
 
 
 if __name__ == "__main__":

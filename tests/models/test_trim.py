@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pege.cli import main
 from pege.dialog import Utterance, make_dialog
@@ -14,7 +17,7 @@ from pege.errors import InputError
 from pege.io import write_rows
 from pege.models.causal import MAP_FILE, load_model
 from pege.models.prompt import encode_dialog
-from pege.models.trim import restore_model, trim_model
+from pege.models.trim import kept_ids, restore_model, trim_model
 from pege.training import TrainConfig, run_training
 
 CORPUS = ["I lost my dog in the park.", "Oh no, what happened to your dog?", "我今天很难过。"]
@@ -156,6 +159,72 @@ def test_other_text_is_said_with_bytes_and_refused_where_there_are_none(pair):
         else:
             assert text in OTHER
             assert encode_dialog(tb, said).ids
+
+
+def plain_bpe(word, ranks):
+    """Merge what ranks lowest, leftmost first; give the pieces and all that was on the way."""
+    pieces, made = list(word), set(word)
+    while True:
+        pairs = [(ranks[p], k) for k, p in enumerate(itertools.pairwise(pieces)) if p in ranks]
+        if not pairs:
+            return pieces, made
+        _, k = min(pairs)
+        pieces[k : k + 2] = [pieces[k] + pieces[k + 1]]
+        made.add(pieces[k])
+
+
+@given(
+    st.lists(st.text("abc", min_size=2, max_size=6), min_size=1, max_size=12, unique=True),
+    st.lists(st.text("abc", min_size=1, max_size=12), max_size=6),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_token_brings_what_it_is_merged_from_and_no_more(tokens, words, rng):
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {t: i for i, t in enumerate(["a", "b", "c", *tokens, *(f"<0x{b:02X}>" for b in range(256))])}
+    splits = [(t[:k], t[k:]) for t in tokens for k in range(1, len(t))]  # SentencePiece's: each way to make a token
+    merges = [pair for pair in splits if pair[0] in vocabulary and pair[1] in vocabulary]
+    rng.shuffle(merges)
+    fast = Tokenizer(BPE(vocabulary, merges, byte_fallback=True))
+    kept = kept_ids(PreTrainedTokenizerFast(tokenizer_object=fast), json.loads(fast.to_str()), words)
+    ranks, used, made = {pair: k for k, pair in enumerate(merges)}, set(), set()
+    for word in words:
+        pieces, _ = plain_bpe(word, ranks)
+        assert fast.encode(word).tokens == pieces
+        used |= set(pieces)
+    for token in used:
+        made |= plain_bpe(token, ranks)[1]
+    assert {t for t, i in vocabulary.items() if i in kept and i < 3 + len(tokens)} == made
+
+
+def test_tokens_that_nothing_needs_go_and_those_without_a_row_do_not_come_back(tmp_path):
+    from tokenizers import AddedToken
+
+    full = sentence_piece(tmp_path / "full")
+    _, tokenizer = load_model(full)
+    tokenizer.add_tokens(["<unused0>", "<tool>", "<picture>"])
+    tokenizer.chat_template = "{{ '<tool>' }}"
+    save_model(full, tokenizer)  # a row for each of these
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<image>")]})
+    tokenizer.save_pretrained(full)
+    trim_model(full, [*CORPUS, "See <picture>"], tmp_path / "small")
+    model, small = load_model(tmp_path / "small")
+    assert len(small) == model.config.vocab_size
+    there = set(small.get_vocab())
+    assert {"<tool>", "<picture>"} <= there
+    assert not {"<unused0>", "<image>"} & there
+
+
+def test_parts_of_words_with_marks_are_refused():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    fast = Tokenizer(models.BPE({"a": 0, "b</w>": 1, "ab</w>": 2}, [("a", "b</w>")], end_of_word_suffix="</w>"))
+    with pytest.raises(InputError, match="marks parts of words with '</w>'"):
+        kept_ids(PreTrainedTokenizerFast(tokenizer_object=fast), json.loads(fast.to_str()), CORPUS)
 
 
 def test_what_was_trained_since_goes_back_into_the_full_vocabulary(pair, tmp_path):

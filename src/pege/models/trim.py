@@ -1,10 +1,11 @@
 """Vocabulary trimming: a model keeps only the tokens that a corpus uses, and says the same with them (docs/models.md).
 
-Kept are: tokens of the corpus, all that a kept token is merged from, single characters and byte tokens, special and
-added tokens. A merge stays where its two parts and its result stay. BPE takes the merge of lowest rank
-at each step; those it takes on the corpus all stay, so the corpus is cut as before. WordPiece's longest match and
-Unigram's best path lie among the kept tokens for the same reason. Other text is spelled with what stays; text that
-cannot be, for which there must be no bytes to fall back to, is refused where a dialog is encoded.
+Kept are: tokens of the corpus, all that a kept token is merged from, special tokens and those of the chat template, and
+what other text falls back to: bytes, or single characters where a tokenizer has no bytes. A merge stays where its two
+parts and its result stay. BPE takes the merge of lowest rank at each step; those it takes on the corpus all stay, so
+the corpus is cut as before. WordPiece's longest match and Unigram's best path lie among the kept tokens for the same
+reason. Other text is spelled with what stays; text that cannot be, for there are no bytes, is refused where a dialog is
+encoded.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pege.models.causal import MAP_FILE, OUR_KINDS, load_model
 
 log = logging.getLogger(__name__)
 _BATCH = 1000
+_BYTES = {f"<0x{b:02X}>" for b in range(256)}  #: tokens of a vocabulary with byte fallback
 _ID_FIELDS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "mask_token_id", "decoder_start_token_id",
     "forced_bos_token_id", "forced_eos_token_id",
@@ -44,7 +46,7 @@ def trim_model(name: str | Path, texts: Iterable[str], output: Path | str) -> di
         ``n_before``, ``n_after`` (rows of the vocabulary), ``n_parameters_before``, ``n_parameters_after``.
 
     Raises:
-        InputError: no such model; a tokenizer without a fast form; a folder that is there already.
+        InputError: no such model; a tokenizer without a fast form, or that marks parts of words; a folder that exists.
     """
     folder = Path(output)
     if folder.exists():
@@ -53,8 +55,9 @@ def trim_model(name: str | Path, texts: Iterable[str], output: Path | str) -> di
     if model.config.model_type in OUR_KINDS:
         raise InputError(f"is a {model.config.model_type}", where=str(name), fix="trim a causal LM of the hub")
     backend = json.loads(_backend(tokenizer).to_str())
-    kept = kept_ids(tokenizer, backend, texts)
-    before = {"n_before": model.get_input_embeddings().weight.shape[0], "n_parameters_before": model.num_parameters()}
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    kept = [i for i in kept_ids(tokenizer, backend, texts) if i < n_rows]  # a tokenizer may know of images, say
+    before = {"n_before": n_rows, "n_parameters_before": model.num_parameters()}
     new_of = {old: new for new, old in enumerate(kept)}
     _cut_rows(model, kept)
     _renumber_config(model, new_of)
@@ -71,8 +74,13 @@ def kept_ids(tokenizer: Any, backend: dict[str, Any], texts: Iterable[str]) -> l
         tokenizer: of the model.
         backend: its ``tokenizer.json``.
         texts: of the corpus.
+
+    Raises:
+        InputError: BPE that marks parts of words, as GPT-1's.
     """
-    used: set[int] = set(tokenizer.all_special_ids) | {t["id"] for t in backend["added_tokens"]}
+    template = str(tokenizer.chat_template or "")
+    used: set[int] = set(tokenizer.all_special_ids)
+    used |= {t["id"] for t in backend["added_tokens"] if t["special"] or t["content"] in template}
     batch: list[str] = []
     fast = _backend(tokenizer)
     for text in texts:
@@ -82,9 +90,10 @@ def kept_ids(tokenizer: Any, backend: dict[str, Any], texts: Iterable[str]) -> l
             batch = []
     used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
     vocabulary = _vocabulary(backend["model"])
-    used |= {i for token, i in vocabulary.items() if _is_basic(token)}
+    is_basic = _is_byte if set(vocabulary) >= _BYTES else _is_character
+    used |= {i for token, i in vocabulary.items() if is_basic(token)}
     if backend["model"]["type"] == "BPE":
-        used |= _parts_of(used, vocabulary, _merges(backend["model"]))
+        used |= _parts_of(used, backend["model"])
     return sorted(used)
 
 
@@ -101,27 +110,46 @@ def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
     return {token: i for i, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
 
 
-def _is_basic(token: str) -> bool:
-    """A single character, also behind WordPiece's mark, or a byte token: what any other text falls back to."""
-    return len(token.removeprefix("##")) == 1 or (len(token) == 6 and token.startswith("<0x") and token.endswith(">"))
+def _is_byte(token: str) -> bool:
+    return token in _BYTES
+
+
+def _is_character(token: str) -> bool:
+    """A single one, also behind WordPiece's mark; in a byte-level vocabulary, a byte."""
+    return len(token.removeprefix("##")) == 1
 
 
 def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
     return [(a, b) for a, b in (m.split(" ") if isinstance(m, str) else m for m in model["merges"])]
 
 
-def _parts_of(used: set[int], vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> set[int]:
-    """Ids of all that kept tokens may be merged from, and these in turn."""
-    made_of: dict[int, set[int]] = {}
+def _parts_of(used: set[int], model: dict[str, Any]) -> set[int]:
+    """Ids of all that BPE merges used tokens from, and these in turn.
+
+    What lies within a token is merged as if the token stood alone, so it is merged from what BPE leaves of it where
+    nothing may become as long as it is.
+    """
+    from tokenizers.models import BPE
+
+    if mark := model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        raise InputError(f"a tokenizer that marks parts of words with {mark!r}", fix="trim a model whose does not")
+    vocabulary, merges = _vocabulary(model), _merges(model)
+    parts: dict[str, set[str]] = {}
     for a, b in merges:
-        if a + b in vocabulary:
-            made_of.setdefault(vocabulary[a + b], set()).update((vocabulary[a], vocabulary[b]))
-    found, waiting = set(used), list(used)
+        parts.setdefault(a + b, set()).update((a, b))
+    tokens = {t for t, i in vocabulary.items() if i in used}
+    able, waiting = set(tokens), list(tokens)  # all that a used token could be merged from, by whatever merges
     while waiting:
-        new = made_of.get(waiting.pop(), set()) - found
-        found |= new
+        new = parts.get(waiting.pop(), set()) - able
+        able |= new
         waiting += new
-    return found
+    merges = [(a, b) for a, b in merges if a + b in able]
+    for length in sorted({len(t) for t in able}, reverse=True):
+        whole = [t for t in tokens if len(t) == length and t in parts]
+        if whole:
+            shorter = BPE(vocabulary, [(a, b) for a, b in merges if len(a + b) < length])
+            tokens |= {p.value for t in whole for p in shorter.tokenize(t)}
+    return {vocabulary[t] for t in tokens}
 
 
 def trimmed_backend(backend: dict[str, Any], new_of: dict[int, int]) -> dict[str, Any]:
@@ -138,7 +166,7 @@ def trimmed_backend(backend: dict[str, Any], new_of: dict[int, int]) -> dict[str
             there = model["vocab"]
             rows = zip(model["merges"], _merges(model), strict=True)
             model["merges"] = [m for m, (a, b) in rows if a in there and b in there and a + b in there]
-    found["added_tokens"] = [{**t, "id": new_of[t["id"]]} for t in found["added_tokens"]]
+    found["added_tokens"] = [{**t, "id": new_of[t["id"]]} for t in found["added_tokens"] if t["id"] in new_of]
     _renumber_processor(found.get("post_processor"), new_of)
     return found
 
@@ -188,7 +216,8 @@ def _save_tokenizer(tokenizer: Any, backend: dict[str, Any], new_of: dict[int, i
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    special = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+    named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+    special = {k: v for k, v in named.items() if tokenizer.convert_tokens_to_ids(v) in new_of}
     plain = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
         chat_template=tokenizer.chat_template,
