@@ -49,6 +49,21 @@ class Sizes(TorchDispatchMode):
         return out
 
 
+class Products(TorchDispatchMode):
+    """Adds up multiplications and additions of matrix products, those by [1, O] aside, by their dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ("mm", "addmm", "addmm_"):
+            a, b = args[-2:]
+            if 4 not in (*a.shape, *b.shape):
+                self.flops[a.dtype] += 2 * a.shape[0] * a.shape[1] * b.shape[1]
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.fixture
 def setting(tiny_model_dir, lexicon_file, dialogs):
     model, tokenizer = load_model(tiny_model_dir, dtype="float32")
@@ -96,6 +111,34 @@ def test_the_loss_holds_the_exponentials_of_a_chunk_and_two_tiles(is_trained):
     chunk = 384 * v if is_trained else 12_000_000
     gradients = 2 * (n * H + is_trained * v * H)
     assert peak <= 4 * (chunk + 2 * 384 * 1024 + 2 * 4 * v + n * H + gradients) + 2**20
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_the_loss_multiplies_in_float32_only_the_columns_that_matter(is_trained):
+    # each 20th column has nearly all of the softmax, among them 64 labels: the others' logits are 15 below, give or take 1
+    t, h, v, n, n_labels = 768, 64, 8192, 410, 64
+    g = torch.Generator().manual_seed(0)
+    hidden = torch.cat([torch.randn(t, h - 1, generator=g) / h**0.5, torch.full((t, 1), 7.5)], 1).requires_grad_()
+    weight = torch.cat([torch.randn(v, h - 1, generator=g), torch.full((v, 1), -1.0)], 1)
+    weight[::20, -1] = 1
+    weight.requires_grad_(is_trained)
+
+    def columns(**exactness):
+        with Products() as products:
+            pege_loss(
+                hidden, weight, torch.arange(t) % n_labels * 20, token_vad=torch.rand(v, 3, generator=g),
+                user_vad=torch.rand(3, generator=g), p_positive=0.1, p_negative=0.7, n_utterances=5, **exactness,
+            ).loss.backward()  # fmt: skip
+        return {dtype: flops / (2 * t * h) for dtype, flops in products.flops.items()}
+
+    backward = 1 + is_trained  # gradients of the hidden states, and of the matrix
+    single, half = torch.float32, torch.bfloat16
+    # forward, and the logits of the labels by themselves
+    assert columns(filter_eps=0.0) == {single: v + n_labels + v * backward}
+    assert columns(filter_eps=1e-3, low_eps=0.0) == {single: v + n_labels + n * backward}
+    low = columns(filter_eps=1e-6, low_eps=1e-3)
+    assert low[single] == n_labels + n + n * backward
+    assert v < low[half] <= v + v * backward
 
 
 def test_a_step_with_lora_multiplies_each_token_once_forward_and_once_backward(setting, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from pege.models.head import run_to_head
+from pege.models.head import run_to_head, unwrap
 
 PACKED = "pege_packed"
 _MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
@@ -49,7 +50,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_q: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention of each dialog by itself, so that no (S, S) mask over all of them is needed.
@@ -60,7 +61,7 @@ def packed_attention(
         key: (1, key heads, S, D).
         value: (1, key heads, S, D).
         attention_mask: for rows that are not packed.
-        cu_seq_lens_q: (n + 1,), where each of n dialogs starts, and S; None for rows that are not packed.
+        cu_seq_lens_q: where each of n dialogs starts, and S: n + 1 numbers; None for rows that are not packed.
         **kwargs: of transformers.
 
     Returns:
@@ -69,7 +70,7 @@ def packed_attention(
     if cu_seq_lens_q is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return found
-    lengths = cu_seq_lens_q.diff().tolist()
+    lengths = [end - start for start, end in itertools.pairwise(cu_seq_lens_q)]
     parts = zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True)
     return torch.cat([sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1), None
 
@@ -87,7 +88,9 @@ def run_packed(
     """
     is_token = attention_mask.bool()
     lengths = is_token.sum(1, dtype=torch.int32)  # (B,)
-    starts = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))  # (B + 1,)
+    starts: Any = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))  # (B + 1,)
+    if unwrap(model).config._attn_implementation == PACKED:
+        starts = starts.tolist()  # once, for a GPU is waited for
     positions = is_token.long().cumsum(1) - 1
     longest = input_ids.shape[1]
 
