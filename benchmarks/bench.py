@@ -3,8 +3,7 @@
     python benchmarks/bench.py [--repeats 5] [--dialogs 100] [--output docs/results/bench.md]
 
 Each part leaves its rows in `runs/bench`, with the machine they are from, the libraries and its own file; stopped, the
-same command goes on behind the last part that is whole. What was made by others is measured anew. The loss has a table
-of its own (`benchmarks/loss.py`), which is written behind ours in the same file.
+same command goes on behind the last part that is whole. What was made by others is measured anew.
 """
 
 from __future__ import annotations
@@ -43,13 +42,12 @@ def main(
     sizes = {"processor": processor(), "repeats": repeats, "versions": versions(LIBRARIES)}
     chats = {**sizes, "dialogs": dialogs, "turns": turns}
 
-    def once(name: str, made_of: dict[str, Any], part: Callable[[], Any]) -> Any:
+    def once(name: str, made_of: dict[str, Any], part: Callable[[], list[Row]]) -> list[dict[str, Any]]:
         file = folder / f"{name}.json"
         made_of = {**made_of, "source": hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()}
         if file.is_file() and (found := read_json(file))["made_of"] == made_of:
-            return found["rows"]
-        rows = part()
-        rows = rows if isinstance(rows, str) else [vars(r) for r in rows]
+            return list(found["rows"])
+        rows = [vars(r) for r in part()]
         write_json(file, {"made_of": made_of, "rows": rows})
         print(f"measured: {name}")
         return rows
@@ -57,10 +55,10 @@ def main(
     rows = once("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
     rows += once("train", sizes, lambda: train.measure(32, 8, repeats, bf16=False))
     rows += once("trim", sizes, lambda: trim.measure(16, repeats))
-    own = once("loss", sizes, lambda: loss.table(repeats))
+    rows += once("loss", sizes, lambda: loss.measure(repeats))
     rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"
-    text += f"{table([Row(**r) for r in rows])}\n## Loss\n\n{own}"
+    text += table([Row(**r) for r in rows])
     write_text(output, text)
     print(text)
 

@@ -151,25 +151,37 @@ def loss_part() -> tuple[list[str], list[str]]:
 
 
 def train_part() -> tuple[list[str], list[str]]:
-    """An epoch of our trainer, with its loss by itself."""
-    plain = PegeTrainer._guided_loss
+    """An epoch of our trainer, with its loss by itself; what making batches takes beside it."""
+    plain, collate, batches = PegeTrainer._guided_loss, train.collate, 0.0
 
     def named(self: Any, *arguments: Any) -> Any:
         with record_function(OUR_LOSS):
             return plain(self, *arguments)
 
-    PegeTrainer._guided_loss = named
+    def timed(rows: Any, **more: Any) -> Any:
+        nonlocal batches
+        start = time.perf_counter()
+        batch = collate(rows, **more)
+        batches += time.perf_counter() - start
+        return batch
+
+    PegeTrainer._guided_loss, train.collate = named, timed
     try:
         with tempfile.TemporaryDirectory() as folder:
             epoch = train.pege_epoch(train.some_dialogs(32), 8, folder, bf16=False)
             flops = counted_flops(epoch)
             seconds, _ = profiled(epoch)
             total = best_of(3, epoch)
+            batches = 0.0
+            beside = best_of(1, epoch)
     finally:
-        PegeTrainer._guided_loss = plain
+        PegeTrainer._guided_loss, train.collate = plain, collate
     work = "training, an epoch of 32 dialogs, float32"
-    said = against(work, flops, total, peak_flops(torch.float32), "Gflop/s")
-    return lines_of(work, seconds), [said]
+    said = [
+        against(work, flops, total, peak_flops(torch.float32), "Gflop/s"),
+        f"{work}: making its batches takes {1e3 * batches:.0f} ms of {beside:.1f} s.",
+    ]
+    return lines_of(work, seconds), said
 
 
 def selfchat_part() -> tuple[list[str], list[str]]:

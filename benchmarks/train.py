@@ -10,6 +10,7 @@ own trainer with one sample a response: the context of each response is read aga
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,11 +70,21 @@ def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> lis
         times = time_steps(ways, repeats)
     rates = {name: [len(dialogs) / s for s in seconds] for name, seconds in times.items()}
     goals = {"TRL SFTTrainer, NLL, no recomputation": 1 / 0.7, "the paper's way, a sample a response": 3.0}
-    load = f"{n_dialogs} dialogs, {batch_size} a step"
+    work = f"{WORK}, {n_dialogs} dialogs, {batch_size} a step"
+    n_tokens = n_tokens_of(dialogs)
     return [
-        Row(WORK, n, r, "dialogs/s", None if n == ours else rates[ours], goals.get(n), load if n == ours else "")
+        Row(
+            work, n, r, "dialogs/s", None if n == ours else rates[ours], goals.get(n),
+            f"{statistics.median(r) * n_tokens / len(dialogs):,.0f} tokens of dialogs/s",
+        )
         for n, r in rates.items()
-    ]
+    ]  # fmt: skip
+
+
+def n_tokens_of(dialogs: list[Dialog]) -> int:
+    """Tokens of the dialogs, each once, as the base model reads them in training."""
+    _, tokenizer = load_model("base")
+    return sum(len(s["input_ids"]) for s in make_samples(dialogs, tokenizer, load_lexicon("pege-en")))
 
 
 def _common(folder: str, batch_size: int, *, bf16: bool) -> dict[str, Any]:
