@@ -13,4 +13,4 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(tiles, "FILTERED_NUMBERS", 150)
     monkeypatch.setattr(tiles, "FILTERED_TOKENS", 3)
     monkeypatch.setattr(chunk, "TILE_COLUMNS", 8)
-    monkeypatch.setattr(chunk, "_LOW_STEP", 1)
+    monkeypatch.setattr(chunk, "_STEP", 1)

@@ -416,7 +416,7 @@ def test_products_in_bfloat16_cost_a_small_part_of_their_share(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "CHUNK_TOKENS", chunk)
         patch.setattr(chunks, "TILE_COLUMNS", tile)
-        patch.setattr(chunks, "_LOW_STEP", 1)
+        patch.setattr(chunks, "_STEP", 1)
         options = {"softcap": softcap, "trained": trained}
         out, grads = run(pege_loss, tensors, labels, fixed, low_eps=low_eps, filter_eps=filter_eps, **options)
     reference, exact = run(eager.pege_loss, doubled(tensors), labels, fixed, **options)

@@ -17,7 +17,7 @@ WORTH_LOW = 0.35  # share of a tile's columns that are multiplied once again; ab
 _WORTH_PICKING = 0.7  # share of a tile's columns; above it, picking them costs more than it saves
 _MOST_PASSED = 8  # tiles
 _BLOCKS = 32  # of columns, added up at once
-_LOW_STEP = 64  # columns in bfloat16 are a multiple of it: for each shape of a product oneDNN keeps a program
+_STEP = 64  # columns that are picked are a multiple of it: for each shape of a product oneDNN keeps a program
 
 
 @dataclass
@@ -193,7 +193,7 @@ class Chunk:
             return
         if isinstance(columns, slice) and job.filter_rows:
             order, masses, allowed = self._weigh(columns, powers, maximum, sums, tokens, places)
-            n_out = self._out.n_within(masses, allowed)
+            n_out = _in_steps(self._out.n_within(masses, allowed), len(order))
             if len(order) - n_out <= _WORTH_PICKING * len(order):
                 self._leave_out(masses, n_out)
                 kept = order[n_out:].sort().values
@@ -221,8 +221,7 @@ class Chunk:
         if len(order) - n_low > WORTH_LOW * len(order):
             self._log_sum = log_sum
             return None
-        n_out = min(self._out.n_within(masses, allowed), n_low)
-        n_out = max(n_low - _LOW_STEP * math.ceil((n_low - n_out) / _LOW_STEP), 0)
+        n_out = _in_steps(self._out.n_within(masses, allowed), n_low)
         again = order[n_low:].sort().values
         sums -= F.linear(space.pick("some", powers, 1, again), job.table[:, tile].index_select(1, again))
         self._low.spend(masses, n_low)
@@ -379,6 +378,11 @@ class Chunk:
                 gradients.bias[columns] += gradient.sum(0)
             else:
                 gradients.bias.index_add_(0, columns, gradient.sum(0))
+
+
+def _in_steps(n_out: int, n: int) -> int:
+    """Give at most so many columns of n to leave out: those that stay are all, or a multiple of `_STEP`."""
+    return max(n - _STEP * math.ceil((n - min(n_out, n)) / _STEP), 0)
 
 
 def _columns(table: Tensor, which: slice | Tensor) -> Tensor:
