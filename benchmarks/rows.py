@@ -94,7 +94,9 @@ def fill_page(page: Path, marks: tuple[str, str], text: str) -> None:
 
 
 def processor() -> str:
-    """Name the processor, as well as the system knows it."""
+    """Name the processor, as well as the system knows it; where it says so, with its family, for names hide much."""
     info = Path("/proc/cpuinfo")
-    names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.is_file() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.is_file() else []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = found.get("model name") or platform.processor() or platform.machine()
+    return f"{name} (family {found['cpu family']}, model {found['model']})" if "cpu family" in found else name
