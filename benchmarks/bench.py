@@ -53,7 +53,9 @@ def main(
         return rows
 
     rows = once("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
-    rows += once("train", sizes, lambda: train.measure(32, 8, repeats, bf16=False))
+    rows += once(
+        "train", sizes, lambda: [r for bf16 in (False, True) for r in train.measure(32, 8, repeats, bf16=bf16)]
+    )
     rows += once("trim", sizes, lambda: trim.measure(16, repeats))
     rows += once("loss", sizes, lambda: loss.measure(repeats))
     rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))

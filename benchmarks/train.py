@@ -2,10 +2,10 @@
 
     python benchmarks/train.py [--dialogs 32] [--batch-size 8] [--repeats 5]
 
-The base model with the same LoRA on the same dialogs (`chitchat`, the demo's source), as
-many a step, float32 unless told otherwise. A repeat is an epoch; the ways take turns. SFTTrainer learns the assistant's
-messages only, as ours does; once as it ships (it recomputes activations) and once without that. The paper's way is our
-own trainer with one sample a response: the context of each response is read again.
+The base model with the same LoRA on the same dialogs (`chitchat`, the demo's source), as many a step, in float32 or,
+with `--bf16`, with weights and products in bfloat16. A repeat is an epoch; the ways take turns. SFTTrainer learns the
+assistant's messages only, as ours does; once as it ships (it recomputes activations) and once without that. The paper's
+way is our own trainer with one sample a response: the context of each response is read again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> lis
         times = time_steps(ways, repeats)
     rates = {name: [len(dialogs) / s for s in seconds] for name, seconds in times.items()}
     goals = {"TRL SFTTrainer, NLL, no recomputation": 1 / 0.7, "the paper's way, a sample a response": 3.0}
-    work = f"{WORK}, {n_dialogs} dialogs, {batch_size} a step"
+    work = f"{WORK}, {n_dialogs} dialogs, {batch_size} a step, {'bfloat16' if bf16 else 'float32'}"
     n_tokens = n_tokens_of(dialogs)
     return [
         Row(
@@ -109,7 +109,7 @@ def pege_epoch(
     from peft import LoraConfig, get_peft_model
     from transformers import TrainingArguments
 
-    found, tokenizer = load_model(model, dtype="float32")
+    found, tokenizer = load_model(model, dtype="bfloat16" if bf16 else "float32")
     lexicon = load_lexicon("pege-en")
     values = extend_lexicon(lexicon, tokenizer, n_rows=head_of(found).weight.shape[0]).values
     wrapped = get_peft_model(found, LoraConfig(task_type="CAUSAL_LM", **LORA))
@@ -139,7 +139,7 @@ def _sft(dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, che
     from peft import LoraConfig, get_peft_model
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer = load_model("base", dtype="float32")
+    model, tokenizer = load_model("base", dtype="bfloat16" if bf16 else "float32")
     wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
     rows = []
     for sample in make_samples(dialogs, tokenizer, load_lexicon("pege-en")):
