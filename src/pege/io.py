@@ -150,6 +150,8 @@ def read_rows(path: Path | str, model: type[Row], *, quarantine: Quarantine | No
         for part in _parts(path):
             yield from read_rows(part, model, quarantine=quarantine)
         return
+    if not path.exists():
+        raise InputError("no such file or folder", where=path)
     stem = path.name.removesuffix(_row_suffix(path))
     for line, value in read_lines(path):
         problem = str(value.what) if isinstance(value, InputError) else None

@@ -17,15 +17,36 @@ WORDS = {"max_new_tokens": 9, "suppress_tokens": [0, 2, 3, 4]}
 STARTERS = ["I lost my dog.", "I am happy because the sea is so lovely today.", "我今天很难过。", "Hi", "Hi"]
 
 
-@pytest.fixture
-def make_agents(tiny_model_dir):
-    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
-    generator = torch.Generator().manual_seed(1)  # small random weights repeat themselves; these say something else
+def with_weights(model):
+    """Small random weights repeat themselves; these say something else."""
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * (0.3 if p.ndim > 1 else 1.0))
         model.lm_head.weight = torch.nn.Parameter(torch.randn(model.lm_head.weight.shape, generator=generator))
         model.lm_head.weight[1] *= 2  # the end of an utterance
+    return model
+
+
+def windowed_model(kind, tokenizer, window):
+    """A model some of whose layers, or all, see a few tokens only."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig, MistralForCausalLM
+
+    common = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "head_dim": 8,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "sliding_window": window,
+        "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None,
+    }  # fmt: skip
+    if kind == "all":
+        return with_weights(MistralForCausalLM(MistralConfig(**common)))
+    layers = ["sliding_attention", "full_attention", "sliding_attention"]
+    return with_weights(Gemma3ForCausalLM(Gemma3TextConfig(**common, layer_types=layers)))
+
+
+@pytest.fixture
+def make_agents(tiny_model_dir):
+    model, tokenizer = load_model(tiny_model_dir, dtype="float32")
+    with_weights(model)
 
     def make(*, keep_cache=True, max_context=1024, **generation):
         both = WORDS | generation
@@ -54,6 +75,23 @@ def test_greedy_dialogs_in_flight_are_those_of_the_plain_way(make_agents, max_co
     assert texts_of(found) == texts_of(expected)
     lengths = {len(t) for talk in texts_of(found) for t in talk[1:]}
     assert len(lengths) > 10  # utterances end at different times
+
+
+@pytest.mark.parametrize("kind", ["all", "some"])
+def test_models_with_a_window_fly_as_they_walk(tiny_model_dir, kind):
+    _, tokenizer = load_model(tiny_model_dir)
+
+    def agents(window, *, keep_cache):
+        model = windowed_model(kind, tokenizer, window).eval()
+        settings = {"generation": WORDS | {"do_sample": False}, "keep_cache": keep_cache}
+        return [LocalAgent(r, model, tokenizer, role=r, **settings) for r in ("assistant", "user")]
+
+    def walk(window):
+        return texts_of(play_in_turns(*agents(window, keep_cache=False), starters(), n_turns=6, seed=(0, 0)))
+
+    flights = flights_of(*agents(12, keep_cache=True))
+    assert texts_of(play_in_flight(*flights, starters(), n_turns=6, seed=(0, 0))) == walk(12)
+    assert walk(12) != walk(500)  # else nothing is tested
 
 
 def test_a_drawn_utterance_does_not_depend_on_what_flies_beside_it(make_agents):

@@ -103,6 +103,7 @@ def test_lexicon_show_compare_and_coverage(chats, lexicon_file, capsys):
         (["scroe", "x"], 'Did you mean "score"'),
         (["score", "x.jsonl", "--per-dialgo", "y"], "Did you mean --per-dialog"),
         (["score", "no.jsonl"], "no.jsonl: no such file"),
+        (["score", "corpus/validation"], "corpus/validation: no such file or folder"),
         (["score", "CHATS", "--lexicon", "no.tsv"], "no.tsv: no such lexicon"),
         (["score", "CHATS", "--language", "fr"], "fr"),
         (["train", "--config", "no.yaml", "--output_dir", "r"], "no.yaml: no such file"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.training.test_training import make_trainer
+from transformers import AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
 
 from pege.lexicon import load_lexicon
 from pege.models import attention
@@ -65,7 +67,52 @@ def test_no_token_of_padding_is_computed(setting, tmp_path, monkeypatch):
     assert n_tokens < batch["input_ids"].numel()
 
 
-def test_rows_that_are_not_packed_and_models_with_a_window_go_on_as_they_were(setting):
+def gemma(window, kinds=("sliding_attention", "full_attention"), **more):
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, head_dim=8,
+        num_key_value_heads=2, sliding_window=window, layer_types=list(kinds), initializer_range=0.5, **more,
+    )  # fmt: skip
+    return Gemma3ForCausalLM(config)
+
+
+@pytest.mark.parametrize("window", [4, 11, 64])
+def test_layers_that_see_a_window_see_it_in_packed_rows(window):
+    model = gemma(window).eval()
+    ids = torch.randint(5, 390, (3, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, 3:] = mask[1, 11:] = 0
+    padded = run_to_head(model, input_ids=ids, attention_mask=mask)[0]
+    assert use_packed_attention(model)
+    packed = run_packed(model, input_ids=ids, attention_mask=mask)
+    torch.testing.assert_close(packed, padded * mask[..., None], rtol=1e-4, atol=1e-5)
+    wide = gemma(64).eval()
+    assert use_packed_attention(wide)
+    whole = run_packed(wide, input_ids=ids, attention_mask=mask)
+    assert torch.allclose(packed, whole, atol=1e-3) == (window == 64)
+
+
+def test_no_mask_of_all_tokens_by_all_is_made(setting, monkeypatch):
+    made = []
+
+    def spy(*args, **more):
+        made.append(sdpa_mask(*args, **more))
+        return made[-1]
+
+    for model in (setting[0], gemma(4)):
+        assert use_packed_attention(model)
+        monkeypatch.setitem(AttentionMaskInterface._global_mapping, attention.PACKED, spy)
+        ids = torch.randint(5, 390, (3, 20), generator=torch.Generator().manual_seed(0))
+        run_packed(model, input_ids=ids, attention_mask=torch.ones_like(ids))
+        assert not made
+        run_to_head(model, input_ids=ids, attention_mask=torch.tril(torch.ones_like(ids)))
+        assert made
+        made.clear()
+
+
+def test_rows_that_are_not_packed_and_other_kinds_of_models_go_on_as_they_were(setting):
     from transformers import MistralConfig, MistralForCausalLM
 
     model = setting[0]
@@ -79,8 +126,12 @@ def test_rows_that_are_not_packed_and_models_with_a_window_go_on_as_they_were(se
         MistralConfig(vocab_size=50, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
                       num_key_value_heads=1, sliding_window=4)
     )  # fmt: skip
-    assert not use_packed_attention(window)
+    assert use_packed_attention(window)
     assert not takes_trees(window)
+    assert not takes_trees(gemma(4))
+    other = gemma(4)
+    other.config.attention_chunk_size, other.config.layer_types[1] = 4, "chunked_attention"
+    assert not use_packed_attention(other)
     assert takes_trees(model)
     model.set_attn_implementation("eager")
     assert not takes_trees(model)

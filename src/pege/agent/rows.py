@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pege.models.attention import is_plain
+from pege.models.attention import windows_of
 from pege.models.padding import pad_rows
 
 _SPARE_COLUMNS = 64  # room made at once
@@ -71,11 +71,13 @@ class RowsCache:
         self.model, self._place = model, _Place()
         self._cache = DynamicCache(config=model.config)
         self._cache.layers = [RowsLayer(self._place) for _ in self._cache.layers]
+        self._windows = set(windows_of(model) or ())
 
     @staticmethod
     def fits(model: Any) -> bool:
-        """Whether each layer of a model keeps all keys and values, and takes a mask as it is given."""
-        return is_plain(model) and model.config._attn_implementation == "sdpa"
+        """Whether each layer of a model takes a mask as it is given, for all before a token or for one window."""
+        windows = set(windows_of(model) or ())
+        return bool(windows) and len(windows - {None}) <= 1 and model.config._attn_implementation == "sdpa"
 
     @property
     def layers(self) -> list[RowsLayer]:
@@ -100,7 +102,7 @@ class RowsCache:
         place = self._place
         place.start, place.stop, place.columns = first, first + len(tokens), columns
         place.n_columns = max(starts) + n
-        seen = torch.arange(place.n_columns, device=device) <= columns[:, None, :, None]  # (R, 1, n, K)
+        before = columns[:, None, :, None] - torch.arange(place.n_columns, device=device)  # (R, 1, n, K)
 
         def pick(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return (inputs[0][torch.arange(len(tokens), device=device), last][:, None], *inputs[1:])
@@ -108,11 +110,23 @@ class RowsCache:
         handle = self.model.get_output_embeddings().register_forward_pre_hook(pick)
         try:
             output = self.model(
-                input_ids=ids, attention_mask=seen, position_ids=columns, cache=self._cache, use_cache=True
+                input_ids=ids,
+                attention_mask=self._mask(before),
+                position_ids=columns,
+                cache=self._cache,
+                use_cache=True,
             )
         finally:
             handle.remove()
         return output.logits[:, 0].float()  # type: ignore[no-any-return]
+
+    def _mask(self, before: Tensor) -> Tensor | dict[str, Tensor]:
+        """What tokens see of the columns, of which each stands so many before: of each kind of layer."""
+        seen = before >= 0
+        near = [seen & (before < size) for size in self._windows if size is not None]
+        if None not in self._windows:
+            return near[0]
+        return {"full_attention": seen, "sliding_attention": near[0]} if near else seen
 
     def make_room(self, n_rows: int, n_columns: int) -> None:
         """Widen the buffers once for all rows that come; the first call of all makes them itself."""

@@ -10,21 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from pege.models.head import run_to_head, unwrap
 
 PACKED = "pege_packed"
+_KNOWN_LAYERS = {DynamicLayer, DynamicSlidingWindowLayer}
 _MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
 
 
-def is_plain(model: Any) -> bool:
-    """Whether each layer sees all that came before, by the attention that transformers lets one exchange."""
+def windows_of(model: Any) -> list[int | None] | None:
+    """Give how many tokens each layer sees, itself included, None for one that sees all before.
+
+    None instead where a layer is of another kind, or its attention cannot be exchanged through transformers.
+    """
     if not getattr(model, "_supports_attention_backend", False):
-        return False
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        return None
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    layers = DynamicCache(config=model.config).layers
+    if not set(kinds) <= {"full_attention", "sliding_attention"} or not {type(x) for x in layers} <= _KNOWN_LAYERS:
+        return None
+    return [getattr(layer, "sliding_window", None) for layer in layers]
 
 
 def use_packed_attention(model: Any) -> bool:
@@ -34,7 +42,7 @@ def use_packed_attention(model: Any) -> bool:
     called once a dialog.
     """
     kind = model.config._attn_implementation
-    if not is_plain(model) or not (kind in ("sdpa", PACKED) or kind.startswith("flash_attention")):
+    if windows_of(model) is None or not (kind in ("sdpa", PACKED) or kind.startswith("flash_attention")):
         return False
     if kind == "sdpa":
         AttentionInterface.register(PACKED, packed_attention)
@@ -51,17 +59,21 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     cu_seq_lens_q: Sequence[int] | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention of each dialog by itself, so that no (S, S) mask over all of them is needed.
+
+    A mask is made only for a dialog that is longer than the window of a layer that has one.
 
     Args:
         module: of the attention.
         query: (1, heads, S, D).
         key: (1, key heads, S, D).
         value: (1, key heads, S, D).
-        attention_mask: for rows that are not packed.
+        attention_mask: for rows that are not packed; not read for those that are.
         cu_seq_lens_q: where each of n dialogs starts, and S: n + 1 numbers; None for rows that are not packed.
+        sliding_window: tokens that a token sees, itself included; None: all before it.
         **kwargs: of transformers.
 
     Returns:
@@ -72,7 +84,19 @@ def packed_attention(
         return found
     lengths = [end - start for start, end in itertools.pairwise(cu_seq_lens_q)]
     parts = zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1), None
+    outputs = [
+        sdpa_attention_forward(module, *part, _window(n, sliding_window, query.device), **kwargs)[0]
+        for n, part in zip(lengths, parts, strict=True)
+    ]
+    return torch.cat(outputs, dim=1), None
+
+
+def _window(n: int, size: int | None, device: torch.device) -> Tensor | None:
+    """What each of n tokens sees through a window, (1, 1, n, n); None where it sees all before it."""
+    if size is None or n <= size:
+        return None
+    before = torch.arange(n, device=device)[:, None] - torch.arange(n, device=device)
+    return ((before >= 0) & (before < size))[None, None]
 
 
 def run_packed(
@@ -88,9 +112,11 @@ def run_packed(
     """
     is_token = attention_mask.bool()
     lengths = is_token.sum(1, dtype=torch.int32)  # (B,)
+    more: dict[str, Any] = {}
     starts: Any = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))  # (B + 1,)
     if unwrap(model).config._attn_implementation == PACKED:
         starts = starts.tolist()  # once, for a GPU is waited for
+        more["attention_mask"] = is_token.new_ones((1, 1, 1, 1))  # not read; else the model makes one of all by all
     positions = is_token.long().cumsum(1) - 1
     longest = input_ids.shape[1]
 
@@ -101,14 +127,14 @@ def run_packed(
 
     found, _ = run_to_head(
         model, at_head=padded, input_ids=input_ids[is_token][None], position_ids=positions[is_token][None],
-        cu_seq_lens_q=starts, cu_seq_lens_k=starts, max_length_q=longest, max_length_k=longest,
+        cu_seq_lens_q=starts, cu_seq_lens_k=starts, max_length_q=longest, max_length_k=longest, **more,
     )  # fmt: skip
     return found
 
 
 def takes_trees(model: Any) -> bool:
     """Whether a causal LM can run rows as a tree (`run_tree`): only scaled dot-product attention reads its mask."""
-    return is_plain(model) and model.config._attn_implementation in ("sdpa", PACKED)
+    return set(windows_of(model) or ()) == {None} and model.config._attn_implementation in ("sdpa", PACKED)
 
 
 def run_tree(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
