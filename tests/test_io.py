@@ -112,6 +112,7 @@ def test_a_disk_that_fills_up_while_writing_is_one_line(tmp_path):
 
 
 def test_an_unknown_suffix_is_named(tmp_path):
+    (tmp_path / "x.doc").touch()
     with pytest.raises(InputError, match="unknown kind of file"):
         list(read_rows(tmp_path / "x.doc", Dialog))
 
