@@ -76,8 +76,8 @@ def text_of(
     """The table and what it assumes; rate: multiplications and additions a second."""
     lines = [
         f"{n_dialogs:,} dialogs of {utterances} utterances of {tokens} tokens, one epoch; hours of one H100, which",
-        f"does {PEAK / 1e12:.0f} TFLOPS (bf16, dense) and costs {price:g} USD an hour. {mfu:.0%} of that is what others",
-        f"reach; {share:.0%} is how near our trainer comes to the rate of a large product on the machine of our",
+        f"does {PEAK / 1e12:.0f} TFLOPS (bf16, dense) and costs {price:g} USD an hour. {mfu:.0%} of that is what",
+        f"others reach; {share:.0%} is how near our trainer comes to the rate of a large product on the machine of our",
         f"benchmarks, and {rate / 1e9:,.0f} Gflop/s its rate there.",
         "",
         f"| set-up | tokens read a dialog | PFLOP a 1,000 dialogs | hours at {mfu:.0%} | USD | hours at {share:.0%} "
