@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pege.loss.terms import Gradients, Job
+from pege.products import add_product, product
 
 TILE_COLUMNS = 1024  # vocabulary columns worked on at once, so that a tile of a chunk stays in cache
 WORTH_LOW = 0.35  # share of a tile's columns that are multiplied once again; above it, bfloat16 saves nothing
@@ -251,7 +252,7 @@ class Chunk:
         """Fill ``out`` (C, n) with logits; give their derivative by the uncapped ones under a cap."""
         hidden, weight = self.hidden, self._rows(columns)
         if hidden.dtype == out.dtype == weight.dtype:
-            torch.mm(hidden, weight.T, out=out)  # (C, H) @ (H, n)
+            product(hidden, weight.T, out=out)  # (C, H) @ (H, n)
         else:
             low = self.space.lend("product", *out.shape, dtype=hidden.dtype)
             out.copy_(torch.mm(hidden, self.space.cast("weight", weight, hidden.dtype).T, out=low))
@@ -369,10 +370,9 @@ class Chunk:
                 is_first = self.rows.start == 0 and not self.job.filter_rows
                 _add_product(gradients.weight[columns], low.T, hidden, space, is_first)  # (n, C) @ (C, H)
             else:
-                product = torch.mm(
-                    low.T, hidden, out=space.lend("product", low.shape[1], hidden.shape[1], dtype=low.dtype)
-                )
-                gradients.weight.index_add_(0, columns, space.cast("rows", product, gradients.weight.dtype))
+                found = space.lend("product", low.shape[1], hidden.shape[1], dtype=low.dtype)
+                product(low.T, hidden, out=found)
+                gradients.weight.index_add_(0, columns, space.cast("rows", found, gradients.weight.dtype))
         if gradients.bias is not None:
             if isinstance(columns, slice):
                 gradients.bias[columns] += gradient.sum(0)
@@ -391,9 +391,9 @@ def _columns(table: Tensor, which: slice | Tensor) -> Tensor:
 
 def _add_product(to: Tensor, left: Tensor, right: Tensor, space: Space, is_first: bool = False) -> None:
     if to.dtype != left.dtype:
-        product = torch.mm(left, right, out=space.lend("product", *to.shape, dtype=left.dtype))
-        to.copy_(product) if is_first else to.add_(product)
+        found = torch.mm(left, right, out=space.lend("product", *to.shape, dtype=left.dtype))
+        to.copy_(found) if is_first else to.add_(found)
     elif is_first:
-        torch.mm(left, right, out=to)
+        product(left, right, out=to)
     else:
-        to.addmm_(left, right)
+        add_product(left, right, to=to)

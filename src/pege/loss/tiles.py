@@ -38,10 +38,10 @@ from pege.loss import chunk as chunks
 from pege.loss.chunk import Chunk, Low, Space
 from pege.loss.terms import Gradients, Job, guidance_gradient
 
-CHUNK_TOKENS = 384  # tokens worked on at once; fewer where they would hold more than the next lines allow
+CHUNK_TOKENS = 256  # tokens worked on at once; fewer where they would hold more than the next lines allow
 EXACT_NUMBERS = 2**26  # exponentials (and slopes of the soft cap) held at once where all are exact: 256 MiB
-FILTERED_NUMBERS = 12_000_000  # the same where columns are left out or in bfloat16, which are half a number: 48 MB
-FILTERED_TOKENS = 192  # with fewer tokens the products are slow; so many are taken even if nearly all columns matter
+FILTERED_NUMBERS = 8_000_000  # the same where columns are left out or in bfloat16, which are half a number: 32 MB
+FILTERED_TOKENS = 128  # with fewer tokens the products are slow; so many are taken even if nearly all columns matter
 
 _WORTH_GOING_ON = 0.7  # share of the columns that are exact; above it, picking the others costs more than it saves
 _STEP_TOKENS = 64  # a chunk of more is a multiple of it, as the blocks of a product are

@@ -46,6 +46,8 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
     """
     import torch
 
+    from pege.products import use_fast_products
+
     source = resolve_model(name, cache_dir=cache_dir)
     _check_json(source)
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
@@ -54,7 +56,7 @@ def load_model(name: str | Path, *, dtype: str = "auto", cache_dir: Path | None 
             model = _load_adapter(Path(source), dtype, cache_dir)
         else:
             model = _auto_class(Path(source)).from_pretrained(source, dtype=torch_dtype, use_safetensors=True)
-    model.eval()
+    use_fast_products(model.eval())
     return model, _tokenizer(source)
 
 

@@ -1,0 +1,148 @@
+"""Products by the other library are those of torch's own, forward and backward, and taken only where they fit."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pege import products
+from pege.models.causal import load_model
+from pege.products import FastLinear, add_product, product, use_fast_products
+
+
+@pytest.fixture(autouse=True)
+def taken(monkeypatch):
+    """Takes them on any machine, however small; counts the calls."""
+    calls = []
+    multiply = products._multiply
+
+    def counted(*tensors):
+        calls.append([t.shape for t in tensors[:2]])
+        return multiply(*tensors)
+
+    monkeypatch.setattr(products, "has_idle_units", lambda: True)
+    monkeypatch.setattr(products, "_LEAST", 1)
+    monkeypatch.setattr(products, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(products, "_multiply", counted)
+    return calls
+
+
+def linear_pair(n_in, n_out, bias, seed):
+    torch.manual_seed(seed)
+    fast = FastLinear(n_in, n_out, bias=bias)
+    return fast, nn.Linear(n_in, n_out, bias=bias).double().requires_grad_(True), torch.Generator().manual_seed(seed)
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    n_in=st.integers(1, 33),
+    n_out=st.integers(1, 33),
+    bias=st.booleans(),
+    trained=st.sets(st.sampled_from(["input", "weight", "bias"])),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_linear_layer_and_its_gradients_are_torchs_in_float64(shape, n_in, n_out, bias, trained, seed):
+    fast, plain, g = linear_pair(n_in, n_out, bias, seed)
+    plain.load_state_dict({k: v.double() for k, v in fast.state_dict().items()})
+    x = torch.randn(*shape, n_in, generator=g)
+    inputs = x.clone().requires_grad_("input" in trained), x.double().requires_grad_("input" in trained)
+    for layer in (fast, plain):
+        for name, p in layer.named_parameters():
+            p.requires_grad_(name in trained)
+    found, expected = fast(inputs[0]), plain(inputs[1])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert found.requires_grad == expected.requires_grad
+    if not expected.requires_grad:
+        return
+    grad = torch.randn(expected.shape, generator=g)
+    found.backward(grad)
+    expected.backward(grad.double())
+    for a, b in ((inputs[0], inputs[1]), *zip(fast.parameters(), plain.parameters(), strict=True)):
+        assert (a.grad is None) == (b.grad is None)
+        if b.grad is not None:
+            torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-4, atol=1e-4)
+
+
+@given(m=st.integers(1, 20), k=st.integers(1, 20), n=st.integers(1, 20), turned=st.booleans(), seed=st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_products_fill_and_add_to_what_they_are_given(m, k, n, turned, seed):
+    g = torch.Generator().manual_seed(seed)
+    a = torch.randn(k, m, generator=g).T if turned else torch.randn(m, k, generator=g)
+    b = torch.randn(n, k, generator=g).T if turned else torch.randn(k, n, generator=g)
+    to = torch.randn(m, 2 * n, generator=g)[:, ::2]
+    before = to.clone()
+    expected = a.double() @ b.double()
+    add_product(a, b, to=to)
+    torch.testing.assert_close(to.double(), before.double() + expected, rtol=1e-4, atol=1e-4)
+    assert product(a, b, out=to) is to
+    torch.testing.assert_close(to.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_frozen_layer_keeps_no_inputs_and_multiplies_twice(taken):
+    layer = FastLinear(8, 16).requires_grad_(False)
+    x = torch.randn(5, 8, requires_grad=True)
+    y = layer(x)
+    ((affine, _),) = y.grad_fn.next_functions  # behind a view
+    assert [t is None for t in affine.saved_tensors] == [True, False]
+    with FlopCounterMode(display=False) as counter:
+        y.sum().backward()
+    assert len(taken) == 2
+    assert counter.get_total_flops() == 2 * 5 * 8 * 16
+
+
+def test_what_does_not_fit_stays_torchs_own(taken, monkeypatch):
+    layer, x = FastLinear(8, 16), torch.randn(5, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert torch.equal(layer.double()(x.double()), nn.functional.linear(x.double(), layer.weight, layer.bias))
+    layer = layer.bfloat16()
+    assert torch.equal(layer(x.bfloat16()), nn.functional.linear(x.bfloat16(), layer.weight, layer.bias))
+    layer = layer.float()
+    monkeypatch.setattr(products, "_LEAST", 5 * 8 * 16 + 1)
+    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    monkeypatch.setattr(products, "_LEAST", 1)
+    monkeypatch.setattr(products, "has_idle_units", lambda: False)
+    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    assert not taken
+    assert layer(x[:0]).shape == (0, 16)
+
+
+def test_there_is_no_second_derivative(taken):
+    x = torch.randn(5, 8, requires_grad=True)
+    (grad,) = torch.autograd.grad(FastLinear(8, 16)(x).square().sum(), x, create_graph=True)
+    assert taken
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_a_loaded_model_takes_them_and_is_the_same_model(tiny_model_dir, tmp_path, taken, monkeypatch):
+    model, _ = load_model(tiny_model_dir, dtype="float32")
+    kinds = {type(m) for m in model.modules() if isinstance(m, nn.Linear)}
+    assert kinds == {FastLinear}
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        found = copy.deepcopy(model)(ids).logits
+        assert taken
+        monkeypatch.setattr(products, "has_idle_units", lambda: False)
+        plain, _ = load_model(tiny_model_dir, dtype="float32")
+        assert not any(isinstance(m, FastLinear) for m in plain.modules())
+        torch.testing.assert_close(found, plain(ids).logits)
+    model.save_pretrained(tmp_path / "a")
+    plain.save_pretrained(tmp_path / "b")
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+
+
+def test_only_plain_layers_are_exchanged():
+    class Other(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(2, 2), Other(2, 2), nn.ReLU())
+    use_fast_products(model)
+    assert [type(m) for m in model] == [FastLinear, Other, nn.ReLU]
