@@ -2,10 +2,11 @@
 
     python benchmarks/selfchat.py [--dialogs 100] [--turns 10] [--repeats 5] [--dtype float32]
 
-The base model plays both sides, with the agents' own sampling. All ways take turns in one run; rates are tokens said a
-second. One dialog after another is so slow that it plays fewer of them (`--single`), the same for each repeat. The
-server is llama.cpp's own, in this process (xllamacpp), with a slot a dialog and both sides' prompts cached; it is given
-our prompts as tokens, and the same weights, keys and values: those of the base package, widened to the dtype.
+The base model plays both sides, with the agents' own sampling; ours as `load_model` gives it, others as transformers.
+All ways take turns in one run; rates are tokens said a second. One dialog after another is so slow that it plays fewer
+of them (`--single`), the same for each repeat. The server is llama.cpp's own, in this process (xllamacpp), with a slot
+a dialog and both sides' prompts cached; it is given our prompts as tokens, and the same weights, keys and values: those
+of the base package, widened to the dtype.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal
 from cyclopts import App, Parameter
 from llama import start, widened
 from rows import Row, show, table
+from train import plain_model
 
 from pege.agent.generate import LocalAgent
 from pege.agent.model import GENERATION
@@ -96,7 +98,8 @@ def measure(
     """Play with each way in turn; a first short round warms up."""
     model, tokenizer = load_model("base", dtype=dtype)
     starters = with_emotions(load_starters("en")[:dialogs], load_emotion_classifier().emotions, anew=True)
-    plain, kept = (make_agents(model, tokenizer, keep_cache=k) for k in (False, True))
+    kept, theirs = make_agents(model, tokenizer, keep_cache=True), plain_model(dtype)
+    plain, plain_kept = (make_agents(theirs, tokenizer, keep_cache=k) for k in (False, True))
 
     def batched(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
         for side in sides:
@@ -107,7 +110,7 @@ def measure(
         "pege, in flight": (in_flight, kept, starters),
         "generate, a dialog at a time": (one_by_one, plain, starters[:single]),
         "generate, all dialogs at once, no cache kept": (batched, plain, starters),
-        "generate, all dialogs at once, cache kept": (batched, kept, starters),
+        "generate, all dialogs at once, cache kept": (batched, plain_kept, starters),
     }
     goals = {"generate, a dialog at a time": 10.0, "generate, all dialogs at once, no cache kept": 2.0}
     with tempfile.TemporaryDirectory() as folder:

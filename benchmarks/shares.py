@@ -37,12 +37,14 @@ from pege.emotion import load_emotion_classifier, with_emotions
 from pege.lexicon import load_lexicon
 from pege.metrics.pege import utterance_vads
 from pege.models.causal import load_model
+from pege.products import product
 from pege.selfchat import load_starters
 from pege.training import PegeTrainer
 
 Part = Literal["loss", "train", "selfchat", "score"]
+ONEDNN = "mkldnn::_linear_pointwise"  # of pege.products
 KINDS = {  # of operations, by their names
-    "products": ("mm", "addmm", "addmm_", "linear", "addmv_", "mv", "addr_", "bmm", "baddbmm"),
+    "products": ("mm", "addmm", "addmm_", "linear", "addmv_", "mv", "addr_", "bmm", "baddbmm", ONEDNN),
     "attention": (
         "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward",
     ),
@@ -65,8 +67,8 @@ _CHUNK = 192  # tokens
 
 def peak_flops(dtype: torch.dtype) -> float:
     """Multiplications and additions a second of a large matrix product, the best of some."""
-    a, b = (torch.randn(_PEAK_SIZE, _PEAK_SIZE).to(dtype) for _ in range(2))
-    return 2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda: a @ b)
+    a, b, out = (torch.randn(_PEAK_SIZE, _PEAK_SIZE).to(dtype) for _ in range(3))
+    return 2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda: product(a, b, out=out))
 
 
 def peak_bytes() -> float:
@@ -96,9 +98,16 @@ def profiled(step: Callable[[], Any]) -> tuple[Counter[str], Counter[str]]:
     for event in found.events():
         kind = _kind(event)
         seconds[kind] += event.self_cpu_time_total / 1e6
-        flops[kind] += event.flops or 0
+        flops[kind] += _flops_of(event)
     seconds["the rest"] += total - seconds.total()
     return seconds, flops
+
+
+def _flops_of(event: Any) -> int:
+    if event.name == ONEDNN:
+        (m, k), (n, _) = event.input_shapes[:2]
+        return int(2 * m * k * n)
+    return event.flops or 0
 
 
 def _kind(event: Any) -> str:

@@ -4,8 +4,9 @@
 
 The base model with the same LoRA on the same dialogs (`chitchat`, the demo's source), as many a step, in float32 or,
 with `--bf16`, with weights and products in bfloat16. A repeat is an epoch; the ways take turns. SFTTrainer learns the
-assistant's messages only, as ours does; once as it ships (it recomputes activations) and once without that. The paper's
-way is our own trainer with one sample a response: the context of each response is read again.
+assistant's messages only, as ours does; once as it ships (it recomputes activations), once without that, and once with
+the linear layers of a model that we load (`pege.products`), so that the rest shows. The paper's way is our own trainer
+with one sample a response: the context of each response is read again.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from timing import time_steps
 from pege.dialog import Dialog
 from pege.emotion import load_emotion_classifier, with_emotions
 from pege.lexicon import extend_lexicon, load_lexicon
-from pege.models.causal import load_model
+from pege.models.causal import load_model, load_tokenizer, resolve_model
 from pege.models.head import head_of
+from pege.products import use_fast_products
 from pege.training import LossSettings, PegeTrainer
 from pege.training.samples import collate, make_samples
 
@@ -62,7 +64,10 @@ def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> lis
             ours: pege_epoch(dialogs, batch_size, folder, bf16=bf16),
             "pege, PEGE loss, padded": pege_epoch(dialogs, batch_size, folder, bf16=bf16, packs=False),
             "TRL SFTTrainer, NLL, as it ships": _sft(dialogs, batch_size, folder, bf16=bf16, checkpointing=True),
-            "TRL SFTTrainer, NLL, no recomputation": _sft(dialogs, batch_size, folder, bf16=bf16, checkpointing=False),
+            "TRL SFTTrainer, NLL, no recomputation": _sft(dialogs, batch_size, folder, bf16=bf16),
+            "TRL SFTTrainer, NLL, no recomputation, our products": _sft(
+                dialogs, batch_size, folder, bf16=bf16, our_products=True
+            ),
             "the paper's way, a sample a response": pege_epoch(
                 dialogs, batch_size, folder, bf16=bf16, packs=False, each_response=True
             ),
@@ -85,6 +90,13 @@ def n_tokens_of(dialogs: list[Dialog]) -> int:
     """Tokens of the dialogs, each once, as the base model reads them in training."""
     _, tokenizer = load_model("base")
     return sum(len(s["input_ids"]) for s in make_samples(dialogs, tokenizer, load_lexicon("pege-en")))
+
+
+def plain_model(dtype: str) -> Any:
+    """Load the base model as transformers does, for what others make of it."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(resolve_model("base"), dtype=dtype).eval()
 
 
 def _common(folder: str, batch_size: int, *, bf16: bool) -> dict[str, Any]:
@@ -134,12 +146,23 @@ def pege_epoch(
     return epoch
 
 
-def _sft(dialogs: list[Dialog], batch_size: int, folder: str, *, bf16: bool, checkpointing: bool) -> Callable[[], None]:
+def _sft(
+    dialogs: list[Dialog],
+    batch_size: int,
+    folder: str,
+    *,
+    bf16: bool,
+    checkpointing: bool = False,
+    our_products: bool = False,
+) -> Callable[[], None]:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer = load_model("base", dtype="bfloat16" if bf16 else "float32")
+    model = plain_model("bfloat16" if bf16 else "float32")
+    tokenizer = load_tokenizer(resolve_model("base"))
+    if our_products:
+        use_fast_products(model)
     wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
     rows = []
     for sample in make_samples(dialogs, tokenizer, load_lexicon("pege-en")):
