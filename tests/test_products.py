@@ -85,6 +85,25 @@ def test_products_fill_and_add_to_what_they_are_given(m, k, n, turned, seed):
     torch.testing.assert_close(to.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_strides_of_any_kind_are_followed():
+    g = torch.Generator().manual_seed(0)
+    wide = torch.randn(16, 40, generator=g)
+    layer = FastLinear(8, 16)
+    layer.weight = nn.Parameter(wide[:, 5:13])
+    layer.bias = nn.Parameter(torch.randn(32, generator=g)[::2])
+    for x in (torch.randn(7, 40, generator=g)[:, ::5], torch.randn(8, 7, generator=g).T, torch.randn(8).expand(7, 8)):
+        x = x.detach().requires_grad_()
+        found, expected = layer(x), nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+        for grad in (torch.ones(()).expand(7, 16), torch.randn(7, 1).expand(7, 16), torch.randn(16, 7).T):
+            for a, b in zip(
+                torch.autograd.grad(found, (x, layer.weight, layer.bias), grad, retain_graph=True),
+                torch.autograd.grad(expected, (x, layer.weight, layer.bias), grad.double(), retain_graph=True),
+                strict=True,
+            ):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_a_frozen_layer_keeps_no_inputs_and_multiplies_twice(taken):
     layer = FastLinear(8, 16).requires_grad_(False)
     x = torch.randn(5, 8, requires_grad=True)

@@ -54,6 +54,7 @@ def _gains(a: Tensor, b: Tensor) -> bool:
 
 def _multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, K) times the rows of (N, K), plus (N,): (M, N)."""
+    bias = None if bias is None else bias.contiguous()  # oneDNN takes strides of matrices only
     found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return found
 
