@@ -1,8 +1,11 @@
-"""Float32 matrix products on CPUs whose vector units torch's own library leaves half idle.
+"""Float32 matrix products on AMD Zen 5, where torch's own library leaves half of the vector units idle.
 
 Torch multiplies float32 on x86 with MKL, which takes the instructions of 256 bits on every processor but Intel's.
-oneDNN, which torch ships too, takes those of 512 bits wherever they are: on an AMD Zen 5 core 240 Gflop/s, not 105
-(`benchmarks/shares.py`). Where MKL does well, on other machines, dtypes and devices, everything is torch's own.
+oneDNN, which torch ships too, takes those of 512 bits: on a Zen 5 core 240 Gflop/s, not 105 (`benchmarks/shares.py`).
+On other machines, dtypes and devices everything is torch's own.
+
+oneDNN keeps a program for each shape, so the rows of a product, which differ from batch to batch, are filled up with
+zeros to a multiple of 64; then shapes are few.
 """
 
 from __future__ import annotations
@@ -16,28 +19,35 @@ from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
 _LEAST = 2**21  # multiplications; below, a call costs more than it saves
-_LEAST_ROWS = 4  # with fewer, memory is the limit
+_LEAST_ROWS = 16  # with fewer, memory is the limit
+_STEP, _SMALL_STEP = 64, 16  # rows are a multiple of
 
 
 @functools.cache
 def has_idle_units() -> bool:
-    """Whether this is an AMD processor with instructions of 512 bits, and torch has both libraries."""
+    """Whether this is an AMD Zen 5 or later, and torch has both libraries."""
     found = torch.cpu.get_capabilities()
-    is_amd = str(found.get("cpu_name", "")).startswith("AMD") and bool(found.get("avx512_f"))
-    return is_amd and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    is_amd = str(found.get("cpu_name", "")).startswith("AMD")
+    is_wide = is_amd and bool(found.get("avx512_vp2intersect"))  # Zen 4 has instructions of 512 bits, but not this one
+    return is_wide and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def product(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
     """Fill ``out`` (M, N) with a (M, K) times b (K, N), of one dtype and without gradients; give it."""
-    return out.copy_(_multiply(a, b.T)) if _gains(a, b.T) else torch.mm(a, b, out=out)
+    return out.copy_(_filled_product(a, b)) if _gains(a, b.T) else torch.mm(a, b, out=out)
 
 
 def add_product(a: Tensor, b: Tensor, *, to: Tensor) -> None:
     """Add a (M, K) times b (K, N) to (M, N); as `product`."""
     if _gains(a, b.T):
-        to += _multiply(a, b.T)
+        to += _filled_product(a, b)
     else:
         to.addmm_(a, b)
+
+
+def _filled_product(a: Tensor, b: Tensor) -> Tensor:
+    (m, _), n = a.shape, b.shape[1]
+    return _multiply(_filled(_filled(a).T).T, _filled(_filled(b).T))[:m, :n]
 
 
 def _gains(a: Tensor, b: Tensor) -> bool:
@@ -52,6 +62,13 @@ def _gains(a: Tensor, b: Tensor) -> bool:
     )
 
 
+def _filled(rows: Tensor) -> Tensor:
+    """Fill up (M, K) with rows of zeros to a multiple of 64; of 16 where there are fewer."""
+    n = len(rows)
+    step = _STEP if n > _STEP else _SMALL_STEP
+    return rows if n % step == 0 else nn.functional.pad(rows, (0, 0, 0, -n % step))
+
+
 def _multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, K) times the rows of (N, K), plus (N,): (M, N)."""
     bias = None if bias is None else bias.contiguous()  # oneDNN takes strides of matrices only
@@ -59,9 +76,12 @@ def _multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     return found
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
 def _flops(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * a[0] * a[1] * b[0]
+
+
+if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_flops)
 
 
 class _Affine(torch.autograd.Function):
@@ -90,14 +110,17 @@ class FastLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) to (..., N)."""
         x, weight, bias = input, self.weight, self.bias
-        rows = x.reshape(-1, x.shape[-1])
-        if torch.is_autocast_enabled("cpu") or not _gains(rows, weight):
+        if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not x.numel():
             return super().forward(x)
+        rows = x.reshape(-1, x.shape[-1])
+        if not _gains(rows, weight):
+            return super().forward(x)
+        filled = _filled(rows)
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
-            found = _Affine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+            found = _Affine.apply(filled, weight, bias)  # type: ignore[no-untyped-call]
         else:
-            found = _multiply(rows, weight, bias)
-        return found.view(*x.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
+            found = _multiply(filled, weight, bias)
+        return found[: len(rows)].view(*x.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
 
 
 def use_fast_products(model: nn.Module) -> None:

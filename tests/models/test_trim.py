@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pege.cli import main
-from pege.dialog import Utterance, make_dialog
+from pege.dialog import Emotion, Utterance, make_dialog
 from pege.errors import InputError
 from pege.io import write_rows
 from pege.models.causal import MAP_FILE, load_model
@@ -127,6 +127,10 @@ def test_the_corpus_is_cut_as_before_and_the_logits_are_the_same(pair):
     old = json.loads((small / MAP_FILE).read_text())["old_ids"]
     assert found["n_after"] == len(tb) == len(old) < len(ta) == found["n_before"]
     assert found["n_parameters_after"] < found["n_parameters_before"]
+    dialog = [Utterance(role=r, content=f" {t}\n") for r, t in zip(("user", "assistant", "user"), CORPUS, strict=True)]
+    for more in ({}, {"emotion": Emotion(positive=0.37, neutral=0.1, negative=0.53)}, {"is_supportive": True}):
+        before, after = (encode_dialog(t, dialog, **more).ids for t in (ta, tb))
+        assert [old[i] for i in after] == before
     for text in CORPUS:
         before, after = ta(text)["input_ids"], tb(text)["input_ids"]
         assert [old[i] for i in after] == before
@@ -174,8 +178,8 @@ def plain_bpe(word, ranks):
 
 
 @given(
-    st.lists(st.text("abc", min_size=2, max_size=6), min_size=1, max_size=12, unique=True),
-    st.lists(st.text("abc", min_size=1, max_size=12), max_size=6),
+    st.lists(st.text("甲乙丙", min_size=2, max_size=6), min_size=1, max_size=12, unique=True),
+    st.lists(st.text("甲乙丙", min_size=1, max_size=12), max_size=6),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=60, deadline=None)
@@ -184,7 +188,7 @@ def test_a_token_brings_what_it_is_merged_from_and_no_more(tokens, words, rng):
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {t: i for i, t in enumerate(["a", "b", "c", *tokens, *(f"<0x{b:02X}>" for b in range(256))])}
+    vocabulary = {t: i for i, t in enumerate(["甲", "乙", "丙", *tokens, *(f"<0x{b:02X}>" for b in range(256))])}
     splits = [(t[:k], t[k:]) for t in tokens for k in range(1, len(t))]  # SentencePiece's: each way to make a token
     merges = [pair for pair in splits if pair[0] in vocabulary and pair[1] in vocabulary]
     rng.shuffle(merges)
@@ -205,17 +209,32 @@ def test_tokens_that_nothing_needs_go_and_those_without_a_row_do_not_come_back(t
 
     full = sentence_piece(tmp_path / "full")
     _, tokenizer = load_model(full)
-    tokenizer.add_tokens(["<unused0>", "<tool>", "<picture>"])
-    tokenizer.chat_template = "{{ '<tool>' }}"
+    tokenizer.add_tokens(["<unused0>", "<tool>", "<picture>", "<user>", "<ends>"])
+    tokenizer.chat_template = "{% for m in messages %}{{ '<' + m.role + '>' + m.content + '<tool>' }}{% endfor %}"
     save_model(full, tokenizer)  # a row for each of these
+    config = json.loads((full / "generation_config.json").read_text())
+    config["eos_token_id"] = [config["eos_token_id"], tokenizer.convert_tokens_to_ids("<ends>")]
+    (full / "generation_config.json").write_text(json.dumps(config))
     tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<image>")]})
     tokenizer.save_pretrained(full)
     trim_model(full, [*CORPUS, "See <picture>"], tmp_path / "small")
     model, small = load_model(tmp_path / "small")
     assert len(small) == model.config.vocab_size
     there = set(small.get_vocab())
-    assert {"<tool>", "<picture>"} <= there
+    assert {"<tool>", "<picture>", "<user>", "<ends>"} <= there
     assert not {"<unused0>", "<image>"} & there
+    assert small.convert_ids_to_tokens(model.generation_config.eos_token_id)[-1] == "<ends>"
+
+
+def test_bytes_that_are_not_fallen_back_to_do_not_stand_for_characters():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {t: i for i, t in enumerate(["甲", "乙", *(f"<0x{b:02X}>" for b in range(256))])}
+    for falls_back in (True, False):
+        fast = Tokenizer(models.BPE(vocabulary, [], byte_fallback=falls_back))
+        kept = kept_ids(PreTrainedTokenizerFast(tokenizer_object=fast), json.loads(fast.to_str()), ["甲"])
+        assert (vocabulary["乙"] in kept) != falls_back
 
 
 def test_parts_of_words_with_marks_are_refused():

@@ -18,7 +18,7 @@ WORTH_LOW = 0.35  # share of a tile's columns that are multiplied once again; ab
 _WORTH_PICKING = 0.7  # share of a tile's columns; above it, picking them costs more than it saves
 _MOST_PASSED = 8  # tiles
 _BLOCKS = 32  # of columns, added up at once
-_STEP = 64  # columns that are picked are a multiple of it: for each shape of a product oneDNN keeps a program
+_STEP = 64  # columns that stay of a tile are a multiple of it: for each shape of a product oneDNN keeps a program
 
 
 @dataclass
@@ -83,8 +83,8 @@ class Low:
         """Fill ``out`` (C, n) with those of some tokens and a tile's columns."""
         apart = torch.sub(weight[tile], self.centre, out=space.lend("rows", *weight[tile].shape))
         low = space.cast("weight", apart, self.apart.dtype)
-        product = torch.mm(self.apart[rows], low.T, out=space.lend("product", *out.shape, dtype=low.dtype))
-        torch.add(product, self.of_column[tile], out=out)
+        found = torch.mm(self.apart[rows], low.T, out=space.lend("product", *out.shape, dtype=low.dtype))
+        torch.add(found, self.of_column[tile], out=out)
         out += self.of_token[rows, None]
 
     def tries(self) -> bool:

@@ -1,7 +1,8 @@
 """Vocabulary trimming: a model keeps only the tokens that a corpus uses, and says the same with them (docs/models.md).
 
-Kept are: tokens of the corpus, all that a kept token is merged from, special tokens and those of the chat template, and
-what other text falls back to: bytes, or single characters where a tokenizer has no bytes. A merge stays where its two
+Kept are: tokens of the corpus and of all that `encode_dialog` writes around it, all that a kept token is merged from,
+special tokens and those that a config names, and what other text falls back to: bytes, or single characters where a
+tokenizer has no bytes. A merge stays where its two
 parts and its result stay. BPE takes the merge of lowest rank at each step; those it takes on the corpus all stay, so
 the corpus is cut as before. WordPiece's longest match and Unigram's best path lie among the kept tokens for the same
 reason. Other text is spelled with what stays; text that cannot be, for there are no bytes, is refused where a dialog is
@@ -10,18 +11,21 @@ encoded.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pege.dialog import Emotion, Utterance
 from pege.errors import InputError
 from pege.io import read_json, write_json
 from pege.models.causal import MAP_FILE, OUR_KINDS, load_model
+from pege.models.prompt import encode_dialog
 
 log = logging.getLogger(__name__)
 _BATCH = 1000
@@ -56,7 +60,8 @@ def trim_model(name: str | Path, texts: Iterable[str], output: Path | str) -> di
         raise InputError(f"is a {model.config.model_type}", where=str(name), fix="trim a causal LM of the hub")
     backend = json.loads(_backend(tokenizer).to_str())
     n_rows = model.get_input_embeddings().weight.shape[0]
-    kept = [i for i in kept_ids(tokenizer, backend, texts) if i < n_rows]  # a tokenizer may know of images, say
+    used = set(kept_ids(tokenizer, backend, texts)) | set(_named_ids(model))
+    kept = sorted(i for i in used if i < n_rows)  # a tokenizer may know of images, say
     before = {"n_before": n_rows, "n_parameters_before": model.num_parameters()}
     new_of = {old: new for new, old in enumerate(kept)}
     _cut_rows(model, kept)
@@ -78,23 +83,52 @@ def kept_ids(tokenizer: Any, backend: dict[str, Any], texts: Iterable[str]) -> l
     Raises:
         InputError: BPE that marks parts of words, as GPT-1's.
     """
-    template = str(tokenizer.chat_template or "")
-    used: set[int] = set(tokenizer.all_special_ids)
-    used |= {t["id"] for t in backend["added_tokens"] if t["special"] or t["content"] in template}
-    batch: list[str] = []
-    fast = _backend(tokenizer)
-    for text in texts:
-        batch.append(text)
-        if len(batch) == _BATCH:
-            used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
-            batch = []
-    used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
+    used = set(tokenizer.all_special_ids) | {t["id"] for t in backend["added_tokens"] if t["special"]}
+    used |= _frame_ids(tokenizer) | set(_processor_ids(backend.get("post_processor")))
+    fast, texts = _backend(tokenizer), iter(texts)
+    while batch := list(itertools.islice(texts, _BATCH)):
+        batch += [" ".join(text.split()) for text in batch]  # as `encode_dialog` has them
+        used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
     vocabulary = _vocabulary(backend["model"])
-    is_basic = _is_byte if set(vocabulary) >= _BYTES else _is_character
+    has_bytes = backend["model"].get("byte_fallback") and set(vocabulary) >= _BYTES
+    is_basic = _is_byte if has_bytes else _is_character
     used |= {i for token, i in vocabulary.items() if is_basic(token)}
     if backend["model"]["type"] == "BPE":
         used |= _parts_of(used, backend["model"])
     return sorted(used)
+
+
+def _frame_ids(tokenizer: Any) -> set[int]:
+    """Tokens of what `encode_dialog` writes around texts: of each role, with each emotion, after a crisis."""
+    said = [Utterance(role=role, content="a") for role in ("user", "assistant", "user", "assistant")]
+    emotions = [Emotion(positive=k / 100, neutral=0.0, negative=1 - k / 100) for k in range(101)]
+    found = [encode_dialog(tokenizer, said, emotion) for emotion in (None, *emotions)]
+    found.append(encode_dialog(tokenizer, said, is_supportive=True))
+    return {i for encoded in found for i in encoded.ids}
+
+
+def _named_ids(model: Any) -> Iterator[int]:
+    """Ids that a model's configs name."""
+    for config in _configs(model):
+        for name in _ID_FIELDS:
+            value = getattr(config, name, None)
+            yield from value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _processor_ids(processor: dict[str, Any] | None) -> Iterator[int]:
+    """Ids that a post-processor puts around texts."""
+    if processor is None:
+        return
+    for inner in processor.get("processors", ()):
+        yield from _processor_ids(inner)
+    if processor["type"] == "TemplateProcessing":
+        yield from (i for special in processor["special_tokens"].values() for i in special["ids"])
+    yield from (processor[name][1] for name in ("sep", "cls") if name in processor)
+
+
+def _configs(model: Any) -> list[Any]:
+    configs = [model.config, model.config.get_text_config(), model.generation_config]
+    return list({id(c): c for c in configs if c is not None}.values())
 
 
 def _backend(tokenizer: Any) -> Any:
@@ -201,8 +235,7 @@ def _cut_rows(model: Any, kept: Sequence[int]) -> None:
 
 
 def _renumber_config(model: Any, new_of: dict[int, int]) -> None:
-    configs = [model.config, model.config.get_text_config(), model.generation_config]
-    for config in {id(c): c for c in configs if c is not None}.values():
+    for config in _configs(model):
         for name in _ID_FIELDS:
             value = getattr(config, name, None)
             if isinstance(value, list):
