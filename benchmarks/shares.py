@@ -35,6 +35,7 @@ import selfchat
 from pege.agent.rows import RowsCache
 from pege.emotion import load_emotion_classifier, with_emotions
 from pege.lexicon import load_lexicon
+from pege.loss import tiles
 from pege.metrics.pege import utterance_vads
 from pege.models.causal import load_model
 from pege.products import product
@@ -62,7 +63,6 @@ KINDS = {  # of operations, by their names
 }  # fmt: skip
 OUR_LOSS = "our loss"
 _PEAK_SIZE, _N_PEAK = 3072, 7
-_CHUNK = 192  # tokens
 
 
 def peak_flops(dtype: torch.dtype) -> float:
@@ -149,11 +149,15 @@ def against(what: str, done: float, seconds: float, peak: float, unit: str) -> s
 def share_of_columns(inputs: dict[str, torch.Tensor], but: float) -> float:
     """Share of the vocabulary that makes up all but so much of the softmax which is not the labels', mean over chunks.
 
-    The softmax is averaged over a chunk of tokens, as the loss does.
+    The softmax is averaged over a chunk of tokens, as the loss does where it takes the fewest.
     """
     shares = []
     weight = inputs["weight"].detach()
-    for hidden, labels in zip(inputs["hidden"].detach().split(_CHUNK), inputs["labels"].split(_CHUNK), strict=True):
+    for hidden, labels in zip(
+        inputs["hidden"].detach().split(tiles.FILTERED_TOKENS),
+        inputs["labels"].split(tiles.FILTERED_TOKENS),
+        strict=True,
+    ):
         softmax = (hidden @ weight.T).float().softmax(1)
         softmax[torch.arange(len(labels)), labels] = 0.0
         masses = softmax.mean(0).sort().values.double().cumsum(0)
@@ -164,7 +168,7 @@ def share_of_columns(inputs: dict[str, torch.Tensor], but: float) -> float:
 def by_mass(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Give the same inputs with the vocabulary in the order of its softmax, the most first."""
     weight = inputs["weight"].detach()
-    mass = sum((h @ weight.T).float().softmax(1).sum(0) for h in inputs["hidden"].detach().split(_CHUNK))
+    mass = sum((h @ weight.T).float().softmax(1).sum(0) for h in inputs["hidden"].detach().split(tiles.FILTERED_TOKENS))
     order = torch.as_tensor(mass).argsort(descending=True)
     return {
         "hidden": inputs["hidden"].detach().clone().requires_grad_(),
@@ -176,7 +180,10 @@ def by_mass(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def loss_part() -> tuple[list[str], list[str]]:
     """A step of the fused loss in each shape."""
-    lines, said = [], []
+    lines = []
+    a, b, out = (torch.randn(_PEAK_SIZE, _PEAK_SIZE) for _ in range(3))
+    rates = (2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda f=f: f(a, b, out=out)) / 1e9 for f in (torch.mm, product))
+    said = ["products in float32: {:.0f} Gflop/s by torch.mm, {:.0f} by pege.products.".format(*rates)]
     peaks = {f"products in {t}": peak_flops(getattr(torch, t)) for t in ("bfloat16", "float32")}
     for shape in (*loss.SHAPES, loss.REAL):
         inputs = loss.inputs_of(shape)

@@ -404,10 +404,11 @@ def doubled(tensors):
     has_bias=st.booleans(),
     chunk=st.integers(4, 40),
     tile=st.integers(8, 128),
+    step=st.sampled_from([1, 3]),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_products_in_bfloat16_cost_a_small_part_of_their_share(
-    seed, low_eps, filter_eps, softcap, trained, has_bias, chunk, tile
+    seed, low_eps, filter_eps, softcap, trained, has_bias, chunk, tile, step
 ):
     tensors, labels, fixed = peaked_singles(seed)
     if not has_bias:
@@ -416,7 +417,7 @@ def test_products_in_bfloat16_cost_a_small_part_of_their_share(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "CHUNK_TOKENS", chunk)
         patch.setattr(chunks, "TILE_COLUMNS", tile)
-        patch.setattr(chunks, "_STEP", 1)
+        patch.setattr(chunks, "_STEP", step)
         options = {"softcap": softcap, "trained": trained}
         out, grads = run(pege_loss, tensors, labels, fixed, low_eps=low_eps, filter_eps=filter_eps, **options)
     reference, exact = run(eager.pege_loss, doubled(tensors), labels, fixed, **options)

@@ -161,3 +161,19 @@ def test_a_tree_computes_once_what_rows_share(setting):
     setting[0].model.layers[0].mlp.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[:2]))
     run_tree(setting[0], forked_rows())
     assert shapes == [(1, 12 + 12 + 12 + 12 + 12 + 12 + 1)]
+
+
+@pytest.mark.parametrize("kind", ["nemotron", "phimoe", "qwen2_moe"])
+def test_layers_that_do_not_tell_their_attention_are_padded(kind):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kinds = {"layer_types": ["sliding_attention"] * 2} if kind == "qwen2_moe" else {}
+    config = AutoConfig.for_model(
+        kind, **kinds, vocab_size=50, hidden_size=16, intermediate_size=16, moe_intermediate_size=8, num_hidden_layers=2,
+        shared_expert_intermediate_size=8, num_attention_heads=2, num_key_value_heads=2, num_local_experts=2,
+        num_experts=2, num_experts_per_tok=1, sliding_window=4, use_sliding_window=True, max_window_layers=0, pad_token_id=0,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    assert attention.windows_of(model) is not None
+    assert not use_packed_attention(model)
+    assert model.config._attn_implementation == "sdpa"

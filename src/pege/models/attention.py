@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pege.models.head import run_to_head, unwrap
 
 PACKED = "pege_packed"
 _KNOWN_LAYERS = {DynamicLayer, DynamicSlidingWindowLayer}
+_told: ContextVar[list[int | None] | None] = ContextVar("windows told", default=None)
 _MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
 
 
@@ -39,16 +41,32 @@ def use_packed_attention(model: Any) -> bool:
     """Let a causal LM take packed rows (`run_packed`), and give whether it can.
 
     With flash attention it can already, by the kernel for rows of different lengths; scaled dot-product attention is
-    called once a dialog.
+    called once a dialog. Two short rows are run to see that each layer tells its attention where they start and how
+    wide its window is: what only a mask would tell is lost.
     """
-    kind = model.config._attn_implementation
-    if windows_of(model) is None or not (kind in ("sdpa", PACKED) or kind.startswith("flash_attention")):
+    kind, windows = model.config._attn_implementation, windows_of(model)
+    if windows is None or not (kind in ("sdpa", PACKED) or kind.startswith("flash_attention")):
         return False
-    if kind == "sdpa":
-        AttentionInterface.register(PACKED, packed_attention)
-        AttentionMaskInterface.register(PACKED, sdpa_mask)
-        model.set_attn_implementation(PACKED)
-    return True
+    AttentionInterface.register(PACKED, packed_attention)
+    AttentionMaskInterface.register(PACKED, sdpa_mask)
+    model.set_attn_implementation(PACKED)
+    can = _windows_told(model) == windows
+    if not can or kind != "sdpa":
+        model.set_attn_implementation(kind)
+    return can
+
+
+def _windows_told(model: Any) -> list[int | None]:
+    """Give the windows that the layers tell their attention in a packed batch, of those that tell where rows start."""
+    ids = torch.zeros((2, 2), dtype=torch.long, device=model.device)
+    told: list[int | None] = []
+    token = _told.set(told)
+    try:
+        with torch.no_grad():
+            run_packed(model, input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        _told.reset(token)
+    return told
 
 
 def packed_attention(
@@ -82,6 +100,8 @@ def packed_attention(
     if cu_seq_lens_q is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return found
+    if (told := _told.get()) is not None:
+        told.append(sliding_window)
     lengths = [end - start for start, end in itertools.pairwise(cu_seq_lens_q)]
     parts = zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True)
     outputs = [
