@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pege import products
 from pege.models.causal import load_model
-from pege.products import FastLinear, add_product, product, use_fast_products
+from pege.products import Linear, add_product, product, use_fast_products
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def taken(monkeypatch):
 
 def linear_pair(n_in, n_out, bias, seed):
     torch.manual_seed(seed)
-    fast = FastLinear(n_in, n_out, bias=bias)
+    fast = Linear(n_in, n_out, bias=bias)
     return fast, nn.Linear(n_in, n_out, bias=bias).double().requires_grad_(True), torch.Generator().manual_seed(seed)
 
 
@@ -88,7 +88,7 @@ def test_products_fill_and_add_to_what_they_are_given(m, k, n, turned, seed):
 def test_strides_of_any_kind_are_followed():
     g = torch.Generator().manual_seed(0)
     wide = torch.randn(16, 40, generator=g)
-    layer = FastLinear(8, 16)
+    layer = Linear(8, 16)
     layer.weight = nn.Parameter(wide[:, 5:13])
     layer.bias = nn.Parameter(torch.randn(32, generator=g)[::2])
     for x in (torch.randn(7, 40, generator=g)[:, ::5], torch.randn(8, 7, generator=g).T, torch.randn(8).expand(7, 8)):
@@ -105,7 +105,7 @@ def test_strides_of_any_kind_are_followed():
 
 
 def test_a_frozen_layer_keeps_no_inputs_and_multiplies_twice(taken):
-    layer = FastLinear(8, 16).requires_grad_(False)
+    layer = Linear(8, 16).requires_grad_(False)
     x = torch.randn(5, 8, requires_grad=True)
     y = layer(x)
     affine = y.grad_fn
@@ -119,7 +119,7 @@ def test_a_frozen_layer_keeps_no_inputs_and_multiplies_twice(taken):
 
 
 def test_what_does_not_fit_stays_torchs_own(taken, monkeypatch):
-    layer, x = FastLinear(8, 16), torch.randn(5, 8)
+    layer, x = Linear(8, 16), torch.randn(5, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     assert torch.equal(layer.double()(x.double()), nn.functional.linear(x.double(), layer.weight, layer.bias))
@@ -135,15 +135,15 @@ def test_what_does_not_fit_stays_torchs_own(taken, monkeypatch):
 
 
 def test_nothing_is_a_product_too():
-    assert FastLinear(8, 16)(torch.zeros(0, 8)).shape == (0, 16)
-    layer = FastLinear(1, 5, bias=False)
+    assert Linear(8, 16)(torch.zeros(0, 8)).shape == (0, 16)
+    layer = Linear(1, 5, bias=False)
     layer.weight = nn.Parameter(torch.zeros(5, 0))
     assert torch.equal(layer(torch.zeros(3, 0)), torch.zeros(3, 5))
 
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_numbers_of_rows_that_differ_make_few_shapes(taken, trained):
-    layer = FastLinear(8, 16).requires_grad_(trained)
+    layer = Linear(8, 16).requires_grad_(trained)
     for n in range(1, 1000, 7):
         x = torch.randn(n, 8, requires_grad=True)
         found = layer(x)
@@ -163,7 +163,7 @@ def test_numbers_of_rows_that_differ_make_few_shapes(taken, trained):
 
 def test_there_is_no_second_derivative(taken):
     x = torch.randn(5, 8, requires_grad=True)
-    (grad,) = torch.autograd.grad(FastLinear(8, 16)(x).square().sum(), x, create_graph=True)
+    (grad,) = torch.autograd.grad(Linear(8, 16)(x).square().sum(), x, create_graph=True)
     assert taken
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
@@ -172,14 +172,14 @@ def test_there_is_no_second_derivative(taken):
 def test_a_loaded_model_takes_them_and_is_the_same_model(tiny_model_dir, tmp_path, taken, monkeypatch):
     model, _ = load_model(tiny_model_dir, dtype="float32")
     kinds = {type(m) for m in model.modules() if isinstance(m, nn.Linear)}
-    assert kinds == {FastLinear}
+    assert kinds == {Linear}
     ids = torch.arange(5, 25)[None]
     with torch.no_grad():
         found = copy.deepcopy(model)(ids).logits
         assert taken
         monkeypatch.setattr(products, "has_idle_units", lambda: False)
         plain, _ = load_model(tiny_model_dir, dtype="float32")
-        assert not any(isinstance(m, FastLinear) for m in plain.modules())
+        assert not any(isinstance(m, Linear) for m in plain.modules())
         torch.testing.assert_close(found, plain(ids).logits)
     model.save_pretrained(tmp_path / "a")
     plain.save_pretrained(tmp_path / "b")
@@ -192,4 +192,5 @@ def test_only_plain_layers_are_exchanged():
 
     model = nn.Sequential(nn.Linear(2, 2), Other(2, 2), nn.ReLU())
     use_fast_products(model)
-    assert [type(m) for m in model] == [FastLinear, Other, nn.ReLU]
+    assert [type(m) for m in model] == [Linear, Other, nn.ReLU]
+    assert Linear.__name__ == nn.Linear.__name__  # FSDP's settings name layers by it

@@ -104,8 +104,11 @@ class _Affine(torch.autograd.Function):
         )
 
 
-class FastLinear(nn.Linear):
-    """`torch.nn.Linear`, multiplied by oneDNN where that is faster; it has no second derivative there."""
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, multiplied by oneDNN where that is faster; it has no second derivative there.
+
+    It has the same name, for by that FSDP's settings know the layers.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) to (..., N)."""
@@ -129,4 +132,4 @@ def use_fast_products(model: nn.Module) -> None:
         return
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.__class__ = FastLinear
+            module.__class__ = Linear
