@@ -65,10 +65,10 @@ OUR_LOSS = "our loss"
 _PEAK_SIZE, _N_PEAK = 3072, 7
 
 
-def peak_flops(dtype: torch.dtype) -> float:
+def peak_flops(dtype: torch.dtype, by: Callable[..., Any] = product) -> float:
     """Multiplications and additions a second of a large matrix product, the best of some."""
     a, b, out = (torch.randn(_PEAK_SIZE, _PEAK_SIZE).to(dtype) for _ in range(3))
-    return 2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda: product(a, b, out=out))
+    return 2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda: by(a, b, out=out))
 
 
 def peak_bytes() -> float:
@@ -181,10 +181,9 @@ def by_mass(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def loss_part() -> tuple[list[str], list[str]]:
     """A step of the fused loss in each shape."""
     lines = []
-    a, b, out = (torch.randn(_PEAK_SIZE, _PEAK_SIZE) for _ in range(3))
-    rates = (2 * _PEAK_SIZE**3 / best_of(_N_PEAK, lambda f=f: f(a, b, out=out)) / 1e9 for f in (torch.mm, product))
-    said = ["products in float32: {:.0f} Gflop/s by torch.mm, {:.0f} by pege.products.".format(*rates)]
     peaks = {f"products in {t}": peak_flops(getattr(torch, t)) for t in ("bfloat16", "float32")}
+    rates = peak_flops(torch.float32, torch.mm) / 1e9, peaks["products in float32"] / 1e9
+    said = ["products in float32: {:.0f} Gflop/s by torch.mm, {:.0f} by pege.products.".format(*rates)]
     for shape in (*loss.SHAPES, loss.REAL):
         inputs = loss.inputs_of(shape)
         shares = (f"{share_of_columns(inputs, but):.0%} all but {but:g}" for but in (1e-3, 1e-5))

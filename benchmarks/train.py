@@ -88,7 +88,7 @@ def measure(n_dialogs: int, batch_size: int, repeats: int, *, bf16: bool) -> lis
 
 def n_tokens_of(dialogs: list[Dialog]) -> int:
     """Tokens of the dialogs, each once, as the base model reads them in training."""
-    _, tokenizer = load_model("base")
+    tokenizer = load_tokenizer(resolve_model("base"))
     return sum(len(s["input_ids"]) for s in make_samples(dialogs, tokenizer, load_lexicon("pege-en")))
 
 

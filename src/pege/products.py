@@ -34,12 +34,12 @@ def has_idle_units() -> bool:
 
 def product(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
     """Fill ``out`` (M, N) with a (M, K) times b (K, N), of one dtype and without gradients; give it."""
-    return out.copy_(_filled_product(a, b)) if _gains(a, b.T) else torch.mm(a, b, out=out)
+    return out.copy_(_filled_product(a, b)) if _gains(len(a), a, b.T) else torch.mm(a, b, out=out)
 
 
 def add_product(a: Tensor, b: Tensor, *, to: Tensor) -> None:
     """Add a (M, K) times b (K, N) to (M, N); as `product`."""
-    if _gains(a, b.T):
+    if _gains(len(a), a, b.T):
         to += _filled_product(a, b)
     else:
         to.addmm_(a, b)
@@ -50,14 +50,13 @@ def _filled_product(a: Tensor, b: Tensor) -> Tensor:
     return _multiply(_filled(_filled(a).T).T, _filled(_filled(b).T))[:m, :n]
 
 
-def _gains(a: Tensor, b: Tensor) -> bool:
-    """Whether a (M, K) times the rows of b (N, K) is faster here."""
-    (m, k), n = a.shape, b.shape[0]
+def _gains(m: int, a: Tensor, b: Tensor) -> bool:
+    """Whether a (..., K) of M rows times the rows of b (N, K) is faster here."""
     return (
         a.dtype == b.dtype == torch.float32
         and a.device.type == b.device.type == "cpu"
         and m >= _LEAST_ROWS
-        and m * k * n >= _LEAST
+        and m * b.numel() >= _LEAST
         and has_idle_units()
     )
 
@@ -113,17 +112,15 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) to (..., N)."""
         x, weight, bias = input, self.weight, self.bias
-        if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not x.numel():
+        n_rows = x.shape[:-1].numel()
+        if torch.is_autocast_enabled("cpu") or not _gains(n_rows, x, weight):
             return super().forward(x)
-        rows = x.reshape(-1, x.shape[-1])
-        if not _gains(rows, weight):
-            return super().forward(x)
-        filled = _filled(rows)
+        filled = _filled(x.reshape(-1, x.shape[-1]))
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
             found = _Affine.apply(filled, weight, bias)  # type: ignore[no-untyped-call]
         else:
             found = _multiply(filled, weight, bias)
-        return found[: len(rows)].view(*x.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
+        return found[:n_rows].view(*x.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
 
 
 def use_fast_products(model: nn.Module) -> None:

@@ -91,8 +91,7 @@ def kept_ids(tokenizer: Any, backend: dict[str, Any], texts: Iterable[str]) -> l
         used.update(i for e in fast.encode_batch(batch, add_special_tokens=False) for i in e.ids)
     vocabulary = _vocabulary(backend["model"])
     has_bytes = backend["model"].get("byte_fallback") and set(vocabulary) >= _BYTES
-    is_basic = _is_byte if has_bytes else _is_character
-    used |= {i for token, i in vocabulary.items() if is_basic(token)}
+    used |= {i for token, i in vocabulary.items() if (token in _BYTES if has_bytes else _is_character(token))}
     if backend["model"]["type"] == "BPE":
         used |= _parts_of(used, backend["model"])
     return sorted(used)
@@ -142,10 +141,6 @@ def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
     """Token -> id, of BPE and WordPiece (a mapping) and Unigram (a list of token and score)."""
     vocab = model["vocab"]
     return {token: i for i, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
-
-
-def _is_byte(token: str) -> bool:
-    return token in _BYTES
 
 
 def _is_character(token: str) -> bool:
