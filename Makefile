@@ -26,8 +26,8 @@ demo: $(STAMP) ## walk the main path on real conversations: about 20 minutes on 
 	$(BIN)/pege demo --output runs/demo
 
 # In their own order: the files with the fewest tests are among the longest, and would come last.
-test: $(STAMP) ## run all tests, offline, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) ## run all tests, offline, four files at a time
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check .
