@@ -25,7 +25,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## walk the main path on real conversations: about 20 minutes on two cores
 	$(BIN)/pege demo --output runs/demo
 
-# In their own order: the files with the fewest tests are among the longest, and would come last.
+# More files at a time than cores, for many tests wait for a process. In their own order: the files with the fewest tests are among the
+# longest, and would come last.
 test: $(STAMP) ## run all tests, offline, four files at a time
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
