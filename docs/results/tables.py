@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import scipy.stats
 from main_path import difference
 
-from pege.dialog import Dialog
+from pege.dialog import Dialog, make_dialog
 from pege.io import read_json, read_rows, write_text
 from pege.lexicon import load_lexicon
 from pege.loss import context_weight
@@ -26,6 +26,7 @@ from pege.reproduce import load_study, plan_study
 from pege.reproduce.config import Base
 from pege.reproduce.results import RowResult, read_results
 from pege.reproduce.run import done_steps
+from pege.words import segmenter
 
 HERE = Path(__file__).parent
 STUDIES = ("table3", "table5")
@@ -37,6 +38,9 @@ DOSES = {
     "alpha x 4": "4, 1", "beta x 4": "1, 4", "PEGE x 4": "4, 4",
 }  # fmt: skip
 TRIVIAL = ("cheerful", "parrot", "happy words", "random response")
+LENGTHS = (
+    "PLATO-2", NLL, "MoEL", "MIME", "PEG only", "NER only", "NLL, random data", "PEGE, random data", "random response",
+)  # fmt: skip
 CATCHERS = ("pege", "relevance.fits", "repetition.rep_4", "repetition.echo")
 
 Rows = dict[str, RowResult]
@@ -57,6 +61,7 @@ def main(study: Path) -> None:
     for title, table in (
         ("What the loss does along the dialog", along),
         ("What each weight of the loss does", doses),
+        ("Is it length?", lengths),
         ("Agents that should lose", trivial),
     ):
         lines += [f"## {title}", ""]
@@ -135,6 +140,38 @@ def doses(rows: Rows) -> Iterator[str]:
             cells = [f"{row.values[s][0].mean():+.3f}" for s in scores]
             perplexity = "" if row.perplexity is None else f"{row.perplexity:.2f}"
             yield f"| {times} | {' | '.join(cells)} | {perplexity} | {row.tables[0]['distinct']['distinct_2']:.3f} |"
+
+
+def lengths(rows: Rows) -> Iterator[str]:
+    """E-Score less PEGE's, as said, and with no utterance longer than PEGE's at its place; seeds averaged."""
+    yield "| model | words an utterance | E-Score | less PEGE's, 95 % interval | p | cut to its length | p |"
+    yield "|---|---|---|---|---|---|---|"
+    row = rows["PEGE"]
+    talks = {seed: row.dialogs(seed) for seed in row.seeds}
+    lang = talks[row.seeds[0]][0].lang or "en"
+    lexicon, words_of = load_lexicon(f"pege-{lang}"), segmenter(lang)
+
+    def shortened(dialog: Dialog, as_long: Dialog) -> Dialog:
+        texts = []
+        for k, (text, other) in enumerate(zip(dialog.texts, as_long.texts, strict=True)):
+            words, n = words_of(text), len(words_of(other))
+            texts.append(" ".join(words[:n]) if k % 2 and n < len(words) else text)
+        return make_dialog(texts, id=dialog.id, lang=lang)
+
+    def closeness(dialogs: Sequence[Dialog]) -> np.ndarray:
+        return np.array([s.e for s in score_dialogs(dialogs, lexicon)])
+
+    for name in (n for n in LENGTHS if n in rows):
+        seeds = rows[name].seeds
+        pairs = [list(zip(rows[name].dialogs(seed), talks[seed], strict=True)) for seed in seeds]
+        ref = np.mean([closeness([b for _, b in both]) for both in pairs], axis=0)
+        whole = np.mean([closeness([a for a, _ in both]) for both in pairs], axis=0)
+        cut = np.mean([closeness([shortened(a, b) for a, b in both]) for both in pairs], axis=0)
+        n_words = np.mean([len(words_of(t)) for both in pairs for a, _ in both for t in a.agent_utterances])
+        cells = [f"{n_words:.1f}", f"{whole.mean():+.3f}"]
+        for own in (whole, cut):
+            cells += [difference(own, ref), f"{paired_p_value(own, ref):.4f}"]
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def trivial(rows: Rows) -> Iterator[str]:
