@@ -11,6 +11,7 @@ from pege.report.systems import System
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")  # safe for colour-blind eyes
 _GREY = "#888888"
 _TERMS = ("nll", "peg", "ner")
+_MARKERS = ("o", "s", "^", "D")
 _LINES = ("-", "--", ":", "-.")  # runs from one start lie on each other: a broken line shows what is under it
 
 
@@ -84,13 +85,14 @@ def trajectory_plot(
 
 
 def trade_off_plot(points: Mapping[str, tuple[float, float]], *, x: str, y: str) -> str:
-    """Plot systems as named points."""
+    """Plot systems as points, named in a legend: names beside points that lie close would hide each other."""
     figure, axis = _figure(f"{y} against {x}", width=7.2)
     for k, (name, (a, b)) in enumerate(points.items()):
-        axis.plot([a], [b], "o", color=COLOURS[k % len(COLOURS)])
-        axis.annotate(_plain(name), (a, b), xytext=(4, 4), textcoords="offset points", fontsize=7, color=_GREY)
+        marker = _MARKERS[k // len(COLOURS) % len(_MARKERS)]
+        axis.plot([a], [b], marker, color=COLOURS[k % len(COLOURS)], label=_plain(name))
     axis.set_xlabel(x, color=_GREY)
     axis.set_ylabel(y, color=_GREY)
+    figure.legend(frameon=False, labelcolor=_GREY, fontsize=7, loc="outside right upper")
     return _svg(figure)
 
 

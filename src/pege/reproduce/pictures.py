@@ -25,7 +25,8 @@ def write_pictures(study: Study, output: Path, base: str, rows: Sequence[RowResu
         write_text(path, trajectory_plot(lines, speaker, reference=float(lexicon.mean[0])))
         yield path, f"mean valence of the {speaker}'s utterances along the dialog, first seed"
     for name, x, of in (("front", "perplexity", _perplexity), ("repetition", "rep-4", _repetition)):
-        points = {r.name: (at, float(r.values["pege"][0].mean())) for r in rows if (at := of(r)) is not None}
+        models = [r for r in rows if study.rows[r.name].agent is None]  # what agents without one do would leave no room
+        points = {r.name: (at, float(r.values["pege"][0].mean())) for r in models if (at := of(r)) is not None}
         if len(points) > 1:
             path = folder / f"{study.name}.{base}.{name}.svg"
             write_text(path, trade_off_plot(points, x=x, y="PEGE-Score"))
