@@ -68,7 +68,7 @@ def main(study: Path) -> None:
         sys.exit(f"{study}: nothing of {empty[0]} is done with PEGE_DATA={data}; see tables.sh")
     lines = ["# Tables 3 and 5", "", part("intro"), "", "## Claims", "", *claims(study), ""]
     for title, table in (
-        ("Each pair, score by score", parts),
+        ("Each pair, score by score", pairs),
         ("What the loss does along the dialog", along),
         ("What each weight of the loss does", doses),
         ("Is it length?", lengths),
@@ -115,7 +115,7 @@ def judged(claim: dict[str, Any]) -> list[str]:
     return [f"{claim['difference']:+.3f} [{low:+.3f}, {high:+.3f}]", f"{claim['p_holm']:.3f}", verdict]
 
 
-def parts(rows: Rows) -> Iterator[str]:
+def pairs(rows: Rows) -> Iterator[str]:
     """Differences of pairs over the seeds that both have; intervals over starters alone, nothing corrected."""
     scores = [s for s in PARTS if s in rows[NLL].values]
     yield f"| model | less | seeds | {' | '.join(f'{s} | p' for s in scores)} |"
@@ -187,13 +187,13 @@ def lengths(rows: Rows) -> Iterator[str]:
         return np.array([s.e for s in score_dialogs(dialogs, lexicon)])
 
     for name in (n for n in LENGTHS if n in rows):
-        pairs = [list(zip(rows[name].dialogs(seed), talks[seed], strict=True)) for seed in rows[name].seeds]
-        n_words = np.mean([len(words_of(t)) for both in pairs for a, _ in both for t in a.agent_utterances])
-        own, ref = (np.mean([closeness([x[k] for x in both]) for both in pairs], axis=0) for k in (0, 1))
+        talked = [list(zip(rows[name].dialogs(seed), talks[seed], strict=True)) for seed in rows[name].seeds]
+        n_words = np.mean([len(words_of(t)) for both in talked for a, _ in both for t in a.agent_utterances])
+        own, ref = (np.mean([closeness([x[k] for x in both]) for both in talked], axis=0) for k in (0, 1))
         cells = [f"{n_words:.1f}", f"{own.mean():+.3f}"]
         if name != "PEGE":
-            cut = np.mean([closeness([shortened(a, b) for a, b in both]) for both in pairs], axis=0)
-            cut_ref = np.mean([closeness([shortened(b, a) for a, b in both]) for both in pairs], axis=0)
+            cut = np.mean([closeness([shortened(a, b) for a, b in both]) for both in talked], axis=0)
+            cut_ref = np.mean([closeness([shortened(b, a) for a, b in both]) for both in talked], axis=0)
             for x, y in ((own, ref), (cut, cut_ref)):
                 cells += [difference(x, y), f"{paired_p_value(x, y):.4f}"]
         yield f"| {name} | {' | '.join(cells)} |" + " | | | |" * (name == "PEGE")
@@ -223,9 +223,10 @@ def trade(rows: dict[str, Rows]) -> Iterator[str]:
     yield f"| base | models | {heads} |"
     yield "|---|---|---|---|---|---|"
     for base in BASES:
-        both = [np.array([r.values["peg"], r.values["e"]]) for n, r in rows[base].items() if n not in TRIVIAL]
+        names = [n for n in rows[base] if n not in TRIVIAL]
+        both = [np.array([rows[base][n].values["peg"], rows[base][n].values["e"]]) for n in names]
         means = np.array([x.mean((1, 2)) for x in both])
-        mild = [not name.endswith("x 4") for name in rows[base] if name not in TRIVIAL]
+        mild = [not n.endswith("x 4") for n in names]
         slope, _ = np.polyfit(*means.T, 1)
         within = [float(np.corrcoef(x.reshape(2, -1))[0, 1]) for x in both]
         cells = [

@@ -24,8 +24,8 @@ def write_pictures(study: Study, output: Path, base: str, rows: Sequence[RowResu
         path = folder / f"{study.name}.{base}.{speaker}.svg"
         write_text(path, trajectory_plot(lines, speaker, reference=float(lexicon.mean[0])))
         yield path, f"mean valence of the {speaker}'s utterances along the dialog, first seed"
+    models = [r for r in rows if study.rows[r.name].agent is None]  # what agents without one do would leave no room
     for name, x, of in (("front", "perplexity", _perplexity), ("repetition", "rep-4", _repetition)):
-        models = [r for r in rows if study.rows[r.name].agent is None]  # what agents without one do would leave no room
         points = {r.name: (at, float(r.values["pege"][0].mean())) for r in models if (at := of(r)) is not None}
         if len(points) > 1:
             path = folder / f"{study.name}.{base}.{name}.svg"
