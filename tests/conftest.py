@@ -7,9 +7,8 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault(
-    "RAY_worker_niceness", "0"
-)  # Ray's 15 leaves its workers a thirtieth of a core beside other tests
+# Ray's 15 leaves its workers a thirtieth of a core beside other tests
+os.environ.setdefault("RAY_worker_niceness", "0")
 if not Path("/dev/nvidia0").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is first imported
 

@@ -47,6 +47,12 @@ def texts(page):
     return page.locator("#talk .text").all_inner_texts()
 
 
+def drawn(page, n):
+    """Texts of a talk that a page just opened shows, once it shows `n`: its script may still be at work."""
+    until(page, f"document.querySelectorAll('#talk .text').length === {n}")
+    return texts(page)
+
+
 def test_a_response_streams_stops_and_is_drawn_again(store, open_page):
     agent = Says("One two. Three four. Five six. Seven eight. Nine ten.", "Short answer.", wait_s=0.4)
     page = open_page()
@@ -87,8 +93,7 @@ def test_editing_an_utterance_cuts_what_follows(store, open_page):
         page.fill(".edit textarea", "uno")
         page.get_by_role("button", name="Send again").click()
         page.wait_for_selector(READY)
-        until(page, "document.querySelectorAll('#talk .text').length === 2")
-        assert texts(page) == ["uno", "Third."]
+        assert drawn(page, 2) == ["uno", "Third."]
         assert agent.asked[-1] == ["uno"]
 
 
@@ -105,22 +110,22 @@ def test_only_a_kept_dialog_comes_back_after_a_reload_and_after_closing(store, o
         say(page, "the second part")
         address = page.url
         page.reload()
-        assert texts(page) == ["begun before", "I am here.", "the second part", "I am here."]
+        assert drawn(page, 4) == ["begun before", "I am here.", "the second part", "I am here."]
         assert page.locator("#keep").is_checked()
         assert page.locator("#plot svg circle").count() >= 1  # the trajectory too
         again = page.context.new_page()
         page.close()
         again.goto(base)
         again.get_by_role("link", name="begun before").click()
+        drawn(again, 4)
         assert again.url == address
-        assert len(texts(again)) == 4
         stranger = open_page()
         stranger.goto(address)
         assert "no such dialog of yours" in stranger.locator("main").inner_text()
         again.on("dialog", lambda d: d.accept())
         again.locator("label.switch").click()  # keeping no longer: the copy is deleted
         again.wait_for_url(re.compile(r"/$"))
-        assert len(texts(again)) == 4
+        drawn(again, 4)
         again.reload()
         assert texts(again) == []
 
@@ -235,7 +240,7 @@ def test_a_crisis_that_is_edited_away_leaves_guidance_off_also_after_a_reload_or
         page.locator("label.switch").click()
         page.wait_for_url("**/dialog/*")
         page.reload()
-        assert len(texts(page)) == 4
+        drawn(page, 4)
         page.locator("[data-edit]").first.click()
         page.fill(".edit textarea", "A calm day.")
         page.locator(".edit button.main").click()
@@ -257,7 +262,7 @@ def test_hostile_text_runs_nothing_on_either_side_nor_in_names(store, open_page)
         page.wait_for_selector(".kept li")
         assert texts(page) == [HOSTILE, HOSTILE]
         page.reload()
-        assert texts(page) == [HOSTILE, HOSTILE]
+        assert drawn(page, 2) == [HOSTILE, HOSTILE]
         assert page.locator("main img, main script, nav img, nav script").count() == 0
         assert page.locator(".kept a").first.inner_text().startswith("<img src=x")
         page.fill("#q", "<script>")
@@ -336,8 +341,7 @@ def test_a_change_of_language_or_colours_keeps_the_talk_of_the_page(store, open_
         assert page.locator("html").get_attribute("data-theme") == "dark"
         page.get_by_role("button", name="中文").click()
         page.wait_for_selector("html[lang=zh-CN]")
-        until(page, "document.querySelectorAll('#talk .text').length === 2")
-        assert texts(page) == ["hello", "I am here."]
+        assert drawn(page, 2) == ["hello", "I am here."]
         assert page.locator("html").get_attribute("data-theme") == "dark"
         page.reload()
         assert texts(page) == []  # it was carried over once
@@ -371,7 +375,7 @@ def test_where_the_storage_is_gone_one_line_says_so_and_the_talk_goes_on(store, 
         say(page, "and now?")
         assert "not being kept" not in page.locator("#status").inner_text()
         page.reload()
-        assert len(texts(page)) == 6  # what was said in between is kept too
+        drawn(page, 6)  # what was said in between is kept too
 
 
 @pytest.mark.parametrize(  # each two of the three together once
