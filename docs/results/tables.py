@@ -26,6 +26,7 @@ from pege.reproduce import load_study, plan_study
 from pege.reproduce.config import Base
 from pege.reproduce.results import RowResult, read_results
 from pege.reproduce.run import done_steps
+from pege.selfchat.starters import CLASSES, load_starters, starter_emotion
 from pege.words import segmenter
 
 HERE = Path(__file__).parent
@@ -41,11 +42,14 @@ TRIVIAL = ("cheerful", "parrot", "happy words", "random response")
 PAIRS = (
     ("PEGE", NLL), ("PEG only", NLL), ("NER only", NLL), ("PEGE", "PEG only"), ("PEGE", "NER only"),
     (NLL, "NLL, random data"), ("PEGE", "PEGE, random data"), ("PEGE, random data", "NLL, random data"),
-    (NLL, "PLATO-2"), ("MoEL", "PEGE"), ("MoEL", NLL), ("MIME", "PEGE"), ("MIME", NLL),
-    ("PLATO-2-FT, 900 steps", "PEGE, 900 steps"), ("PEGE x 4", NLL), ("PEGE-target", NLL), ("target 1.5", NLL),
+    (NLL, "PLATO-2"), ("NLL, random data", "PLATO-2"), ("PEGE", "PLATO-2"), ("MoEL", "PEGE"), ("MoEL", NLL), ("MIME", "PEGE"), ("MIME", NLL),
+    ("MoEL", "PLATO-2-FT, 900 steps"), ("PLATO-2-FT, 900 steps", "PEGE, 900 steps"), ("PEGE x 4", NLL), ("alpha x 4", NLL),
+    ("beta x 4", NLL), ("PEGE-target", NLL), ("target 1.5", NLL),
     ("FT guided", NLL), ("FT preferred", NLL),
 )  # fmt: skip
-PARTS = ("peg", "e", "pege", "unseen_lexicon.pege", "classifier.p_positive_end", "relevance.fits")
+UNSEEN = ("unseen_lexicon.peg", "unseen_lexicon.e", "unseen_lexicon.pege")
+PARTS = ("peg", "e", "pege", *UNSEEN, "classifier.p_positive_end", "relevance.fits")
+SPLIT = (("PEG only", NLL), ("NER only", NLL), ("PEGE", NLL), ("PEGE, random data", "NLL, random data"))
 LENGTHS = (
     "PEGE", "PLATO-2", NLL, "MoEL", "MIME", "PEG only", "NER only", "NLL, random data", "PEGE, random data",
     "random response",
@@ -70,6 +74,7 @@ def main(study: Path) -> None:
     for title, table in (
         ("Each pair, score by score", pairs),
         ("What the loss does along the dialog", along),
+        ("Does the loss heed how the user feels?", by_emotion),
         ("What each weight of the loss does", doses),
         ("Is it length?", lengths),
         ("Agents that should lose", trivial),
@@ -132,26 +137,49 @@ def pairs(rows: Rows) -> Iterator[str]:
 
 def along(rows: Rows) -> Iterator[str]:
     """Each response's distance from u1 and its valence, less NLL's; starters averaged over the seeds."""
-    first = rows[NLL].dialogs(rows[NLL].seeds[0])[0]
-    lexicon = load_lexicon(f"pege-{first.lang}")
     names = (NLL, *(x for x in LOSSES if x in rows))
-    far, bright = {}, {}
-    for name in names:
-        talks = [rows[name].dialogs(seed) for seed in rows[name].seeds]
-        n = min(len(d.messages) for talk in talks for d in talk)
-        texts = [t for talk in talks for d in talk for t in d.texts[:n]]
-        vads = utterance_vads(texts, lexicon, first.lang)
-        vads = np.where(np.isnan(vads), lexicon.mean, vads).reshape(len(talks), len(talks[0]), n, 3)
-        far[name] = np.abs(vads - vads[:, :, :1]).sum(-1).mean(0)  # (starters, utterances)
-        bright[name] = vads[..., 0].mean(0)
+    said = {x: spoken(rows[x]) for x in names}
+    far = {x: np.abs(v - v[:, :, :1]).sum(-1).mean(0) for x, v in said.items()}  # (starters, utterances)
+    bright = {x: v[..., 0].mean(0) for x, v in said.items()}
+    n_half = rows[NLL].dialogs(rows[NLL].seeds[0])[0].n_half
     heads = (NLL, *(f"{x} less it" for x in names[1:]))
     yield f"| c | f(c) | in Eq. 8 | distance from u1, {' | '.join(heads)} | valence, {' | '.join(heads)} |"
     yield "|---" * (3 + 2 * len(heads)) + "|"
     for k, c in enumerate(range(1, far[NLL].shape[1], 2)):
-        cells = [str(c), f"{float(context_weight(c, 0.0)):+.2f}", "yes" if k < first.n_half else ""]
+        cells = [str(c), f"{float(context_weight(c, 0.0)):+.2f}", "yes" if k < n_half else ""]
         for by in (far, bright):
             cells += [f"{by[NLL][:, c].mean():.3f}", *(difference(by[x][:, c], by[NLL][:, c]) for x in names[1:])]
         yield f"| {' | '.join(cells)} |"
+
+
+def by_emotion(rows: Rows) -> Iterator[str]:
+    """What the loss changes where the starter is of each emotion; starters averaged over the seeds."""
+    first = rows[NLL].dialogs(rows[NLL].seeds[0])
+    emotion_of = {d.id: starter_emotion(d) for d in load_starters(str(first[0].lang))}
+    emotions = np.array([emotion_of[id] for id in sorted(d.id for d in first)])
+
+    def valence(row: RowResult) -> np.ndarray:
+        return spoken(row)[:, :, 1 : 2 * first[0].n_half : 2, 0].mean((0, 2))
+
+    yield f"| model | less | score | {' | '.join(f'{x} ({sum(emotions == x)} starters)' for x in CLASSES)} |"
+    yield "|---" * (3 + len(CLASSES)) + "|"
+    for name, ref in (pair for pair in SPLIT if all(x in rows for x in pair)):
+        both = [rows[x] for x in (name, ref)]
+        scores = {s: [r.values[s].mean(0) for r in both] for s in ("e", "unseen_lexicon.e", "peg")}
+        scores["valence of responses in Eq. 8"] = [valence(r) for r in both]
+        for score, (x, y) in scores.items():
+            cells = [difference(x[emotions == e], y[emotions == e]) for e in CLASSES]
+            yield f"| {name} | {ref} | {score} | {' | '.join(cells)} |"
+
+
+def spoken(row: RowResult) -> np.ndarray:
+    """VAD of what was said, (seeds, starters, utterances, 3), the starters by id as in a row's values."""
+    talks = [sorted(row.dialogs(seed), key=lambda d: str(d.id)) for seed in row.seeds]
+    lang = str(talks[0][0].lang)
+    lexicon = load_lexicon(f"pege-{lang}")
+    n = min(len(d.messages) for talk in talks for d in talk)
+    vads = utterance_vads([t for talk in talks for d in talk for t in d.texts[:n]], lexicon, lang)
+    return np.where(np.isnan(vads), lexicon.mean, vads).reshape(len(talks), len(talks[0]), n, 3)
 
 
 def doses(rows: Rows) -> Iterator[str]:
