@@ -42,10 +42,11 @@ TRIVIAL = ("cheerful", "parrot", "happy words", "random response")
 PAIRS = (
     ("PEGE", NLL), ("PEG only", NLL), ("NER only", NLL), ("PEGE", "PEG only"), ("PEGE", "NER only"),
     (NLL, "NLL, random data"), ("PEGE", "PEGE, random data"), ("PEGE, random data", "NLL, random data"),
-    (NLL, "PLATO-2"), ("NLL, random data", "PLATO-2"), ("PEGE", "PLATO-2"), ("MoEL", "PEGE"), ("MoEL", NLL), ("MIME", "PEGE"), ("MIME", NLL),
-    ("MoEL", "PLATO-2-FT, 900 steps"), ("PLATO-2-FT, 900 steps", "PEGE, 900 steps"), ("PEGE x 4", NLL), ("alpha x 4", NLL),
-    ("beta x 4", NLL), ("PEGE-target", NLL), ("target 1.5", NLL),
-    ("FT guided", NLL), ("FT preferred", NLL),
+    (NLL, "PLATO-2"), ("NLL, random data", "PLATO-2"), ("PEGE", "PLATO-2"),
+    ("MoEL", "PEGE"), ("MoEL", NLL), ("MIME", "PEGE"), ("MIME", NLL),
+    ("MoEL", "PLATO-2-FT, 900 steps"), ("PLATO-2-FT, 900 steps", "PEGE, 900 steps"),
+    ("PEGE x 4", NLL), ("alpha x 4", NLL), ("beta x 4", NLL), ("PEGE-target", NLL), ("PEGE-target", "PEGE"),
+    ("target 1.5", NLL), ("FT guided", NLL), ("FT preferred", NLL),
 )  # fmt: skip
 UNSEEN = ("unseen_lexicon.peg", "unseen_lexicon.e", "unseen_lexicon.pege")
 PARTS = ("peg", "e", "pege", *UNSEEN, "classifier.p_positive_end", "relevance.fits")
