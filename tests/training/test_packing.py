@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from tests.training.test_training import make_trainer
 from transformers import AttentionMaskInterface
+from transformers import modeling_flash_attention_utils as flash
 from transformers.masking_utils import sdpa_mask
 
 from pege.lexicon import load_lexicon
@@ -92,6 +95,44 @@ def test_layers_that_see_a_window_see_it_in_packed_rows(window):
     assert use_packed_attention(wide)
     whole = run_packed(wide, input_ids=ids, attention_mask=mask)
     assert torch.allclose(packed, whole, atol=1e-3) == (window == 64)
+
+
+def varlen(
+    q, k, v, *, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_size=(-1, 0)
+):
+    """What the kernel of flash attention for rows of different lengths computes, as its documentation has it."""
+    assert causal
+    assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
+    assert torch.equal(cu_seqlens_q, cu_seqlens_k)
+    assert max_seqlen_q == max_seqlen_k >= cu_seqlens_q.diff().max()
+    parts = []
+    for start, end in itertools.pairwise(cu_seqlens_q.tolist()):
+        queries, keys, values = (x[start:end].transpose(0, 1) for x in (q, k, v))  # (heads, S, D)
+        keys, values = (x.repeat_interleave(q.shape[1] // k.shape[1], 0) for x in (keys, values))
+        before = torch.arange(end - start)[:, None] - torch.arange(end - start)
+        hidden = (before < 0) | ((before > window_size[0]) if window_size[0] >= 0 else False)
+        scores = (queries @ keys.transpose(1, 2) * softmax_scale).masked_fill(hidden, float("-inf"))
+        parts.append((scores.softmax(-1) @ values).transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_flash_attention_is_told_where_each_dialog_starts(setting, monkeypatch, window):
+    """The kernel needs a GPU; all around it is transformers' own."""
+    monkeypatch.setattr(flash, "_loaded_implementation", "flash_attention_2")
+    monkeypatch.setattr(flash, "_flash_varlen_fn", varlen)
+    monkeypatch.setattr(flash, "_process_flash_kwargs_fn", flash._lazy_define_process_function(varlen))
+    model = setting[0] if window is None else gemma(window).eval()
+    monkeypatch.setattr(model, "_check_and_adjust_attn_implementation", lambda kind, **_: kind)
+    ids = torch.randint(5, 390, (3, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, 3:] = mask[1, 11:] = 0
+    padded = run_to_head(model, input_ids=ids, attention_mask=mask)[0]
+    model.set_attn_implementation("flash_attention_2")
+    assert use_packed_attention(model)
+    assert model.config._attn_implementation == "flash_attention_2"
+    packed = run_packed(model, input_ids=ids, attention_mask=mask)
+    torch.testing.assert_close(packed, padded * mask[..., None], rtol=1e-4, atol=1e-5)
 
 
 def test_no_mask_of_all_tokens_by_all_is_made(setting, monkeypatch):
