@@ -2,7 +2,8 @@
 
     python benchmarks/selfchat.py [--dialogs 100] [--turns 10] [--repeats 5] [--dtype float32]
 
-The base model plays both sides, with the agents' own sampling; ours as `load_model` gives it, others as transformers.
+The base model plays both sides, with the agents' own sampling; ours as `load_model` gives it, others as transformers,
+and batched `generate` also with the linear layers of ours (`pege.products`), so that the rest shows.
 All ways take turns in one run; rates are tokens said a second. One dialog after another is so slow that it plays fewer
 of them (`--single`), the same for each repeat. The server is llama.cpp's own, in this process (xllamacpp), with a slot
 a dialog and both sides' prompts cached; it is given our prompts as tokens, and the same weights, keys and values: those
@@ -99,18 +100,16 @@ def measure(
     model, tokenizer = load_model("base", dtype=dtype)
     starters = with_emotions(load_starters("en")[:dialogs], load_emotion_classifier().emotions, anew=True)
     kept, theirs = make_agents(model, tokenizer, keep_cache=True), plain_model(dtype)
-    plain, plain_kept = (make_agents(theirs, tokenizer, keep_cache=k) for k in (False, True))
+    plain, plain_ours = (make_agents(m, tokenizer, keep_cache=False) for m in (theirs, model))
 
     def batched(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
-        for side in sides:
-            side._kept = None
         return play_in_turns(*sides, rows, n_turns=n_turns, seed=(seed, 0))
 
     ways: dict[str, tuple[Callable[..., Talks], list[LocalAgent], Sequence[Dialog]]] = {
         "pege, in flight": (in_flight, kept, starters),
         "generate, a dialog at a time": (one_by_one, plain, starters[:single]),
         "generate, all dialogs at once, no cache kept": (batched, plain, starters),
-        "generate, all dialogs at once, cache kept": (batched, plain_kept, starters),
+        "generate, all dialogs at once, no cache kept, our products": (batched, plain_ours, starters),
     }
     goals = {"generate, a dialog at a time": 10.0, "generate, all dialogs at once, no cache kept": 2.0}
     with tempfile.TemporaryDirectory() as folder:
