@@ -3,7 +3,7 @@
     python benchmarks/bench.py [--repeats 5] [--dialogs 100] [--output docs/results/bench.md]
 
 Each part leaves its rows in `runs/bench`, with the machine they are from, the libraries and its own file; stopped, the
-same command goes on behind the last part that is whole. What was made by others is measured anew.
+same command resumes after the last finished part. What was made by others is measured anew.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def main(
 
     def once(name: str, made_of: dict[str, Any], part: Callable[[], list[Row]]) -> list[dict[str, Any]]:
         file = folder / f"{name}.json"
-        made_of = {**made_of, "source": hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()}
+        source = Path(__file__).with_name(f"{name.partition('-')[0]}.py")
+        made_of = {**made_of, "source": hashlib.sha256(source.read_bytes()).hexdigest()}
         if file.is_file() and (found := read_json(file))["made_of"] == made_of:
             return list(found["rows"])
         rows = [vars(r) for r in part()]
@@ -58,11 +59,31 @@ def main(
     )
     rows += once("trim", sizes, lambda: trim.measure(16, repeats))
     rows += once("loss", sizes, lambda: loss.measure(repeats))
-    rows += once("selfchat", chats, lambda: selfchat.measure(dialogs, turns, repeats, "float32", 4, True))
+    # an hour by itself, so each of its repeats is a part
+    rows += merged(
+        [
+            once(
+                f"selfchat-{seed}",
+                {**chats, "seed": seed},
+                lambda seed=seed: selfchat.measure(dialogs, turns, 1, "float32", 4, True, first_seed=seed),
+            )
+            for seed in range(1, repeats + 1)
+        ]
+    )
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"
     text += table([Row(**r) for r in rows])
     write_text(output, text)
     print(text)
+
+
+def merged(repeats: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Give the rows of several repeats as one's, which have the rates of all."""
+    found = []
+    for same in zip(*repeats, strict=True):
+        rates = [x for row in same for x in row["rates"]]
+        ours = None if same[0]["ours"] is None else [x for row in same for x in row["ours"]]
+        found.append({**same[0], "rates": rates, "ours": ours})
+    return found
 
 
 if __name__ == "__main__":

@@ -94,9 +94,16 @@ def _content(answer: Any) -> str:
 
 
 def measure(
-    dialogs: int, turns: int, repeats: int, dtype: Literal["float32", "bfloat16"], single: int, server: bool
+    dialogs: int,
+    turns: int,
+    repeats: int,
+    dtype: Literal["float32", "bfloat16"],
+    single: int,
+    server: bool,
+    *,
+    first_seed: int = 1,
 ) -> list[Row]:
-    """Play with each way in turn; a first short round warms up."""
+    """Play with each way in turn, each repeat with a seed of its own; a first short round warms up."""
     model, tokenizer = load_model("base", dtype=dtype)
     starters = with_emotions(load_starters("en")[:dialogs], load_emotion_classifier().emotions, anew=True)
     kept, theirs = make_agents(model, tokenizer, keep_cache=True), plain_model(dtype)
@@ -118,13 +125,12 @@ def measure(
             ways["llama.cpp server, a slot a dialog"] = (engine.play, plain, starters)
             goals["llama.cpp server, a slot a dialog"] = 1.0
         rates: dict[str, list[float]] = {name: [] for name in ways}
-        for repeat in range(repeats + 1):
+        for way, sides, rows in ways.values():
+            way(sides, rows[:2], 2, 0)
+        for seed in range(first_seed, first_seed + repeats):
             for name, (way, sides, rows) in ways.items():
-                if not repeat:
-                    way(sides, rows[:2], 2, 0)
-                    continue
                 start = time.perf_counter()
-                talks = way(sides, rows, turns, repeat)
+                talks = way(sides, rows, turns, seed)
                 seconds = time.perf_counter() - start
                 rates[name].append(n_tokens_said(talks, tokenizer) / seconds)
     ours = rates["pege, in flight"]
