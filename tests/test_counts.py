@@ -148,26 +148,41 @@ def test_the_loss_multiplies_in_float32_only_the_columns_that_matter(is_trained,
 
 
 def test_a_step_with_lora_multiplies_each_token_once_forward_and_once_backward(setting, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    model, tokenizer, lexicon, samples = setting
-    n = sum(len(s["input_ids"]) for s in samples)
-    wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
-    trainer = make_trainer((wrapped, tokenizer, lexicon, samples), tmp_path, LossSettings())
-    wrapped.train()
-    batch = trainer.data_collator(samples)
-    with FlopCounterMode(display=False) as counter:
-        trainer.compute_loss(wrapped, batch).backward()
-    n_learned = sum(label != -100 for s in samples for label in s["labels"])
-    v = model.lm_head.weight.shape[0]
+    n = sum(len(s["input_ids"]) for s in setting[3])
+    n_learned = sum(label != -100 for s in setting[3] for label in s["labels"])
+    v = setting[0].lm_head.weight.shape[0]
     body = n * L * LAYER
     # forward, and the gradient of the inputs but not of frozen weights; below the first adapter none: the first
     # layer's projections of its own inputs. The head: logits and their gradient, of learned tokens only, no (V, H) one,
     # and the (V, 4) table twice. LoRA, r = 4: q and v, forward, and the gradients of inputs and of both factors
     head = n_learned * v * 2 * (2 * H + 2 * 4)
     lora = n * L * 3 * 2 * 4 * ((H + H) + (H + H // 2))
-    found = linear_flops(counter)
-    assert body + head / 2 < found <= 2 * body + head + lora
+    assert body + head / 2 < lora_flops(setting, tmp_path) <= 2 * body + head + lora
+
+
+def test_nothing_goes_back_below_the_lowest_adapter(setting, tmp_path):
+    n = sum(len(s["input_ids"]) for s in setting[3])
+    n_learned = sum(label != -100 for s in setting[3] for label in s["labels"])
+    v = setting[0].lm_head.weight.shape[0]
+    # as above, but backward through the upper layer alone, and one layer's LoRA
+    head = n_learned * v * 2 * (2 * H + 2 * 4)
+    lora = n * 3 * 2 * 4 * ((H + H) + (H + H // 2))
+    most = n * (L + 1) * LAYER + head + lora
+    assert lora_flops(setting, tmp_path, layers_to_transform=[L - 1]) <= most
+
+
+def lora_flops(setting, tmp_path, **lora):
+    """Multiplications and additions of a step where only LoRA learns."""
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer, lexicon, samples = setting
+    wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA, **lora))
+    trainer = make_trainer((wrapped, tokenizer, lexicon, samples), tmp_path, LossSettings())
+    wrapped.train()
+    batch = trainer.data_collator(samples)
+    with FlopCounterMode(display=False) as counter:
+        trainer.compute_loss(wrapped, batch).backward()
+    return linear_flops(counter)
 
 
 def test_padding_costs_nothing_in_a_step(setting, tmp_path):
