@@ -32,6 +32,8 @@ from pege.training.samples import make_samples
 H, L = 32, 2
 #: multiplications and additions of one token in a layer: q and o (H x H), k and v (H x H / 2), three of H x 2 H
 LAYER = 2 * (2 * H * H + 2 * H * (H // 2) + 3 * H * 2 * H)
+#: those of its LoRA, r = 4: q and v, forward, and the gradients of inputs and of both factors
+ADAPTERS = 3 * 2 * 4 * ((H + H) + (H + H // 2))
 
 
 class Sizes(TorchDispatchMode):
@@ -148,27 +150,25 @@ def test_the_loss_multiplies_in_float32_only_the_columns_that_matter(is_trained,
 
 
 def test_a_step_with_lora_multiplies_each_token_once_forward_and_once_backward(setting, tmp_path):
-    n = sum(len(s["input_ids"]) for s in setting[3])
-    n_learned = sum(label != -100 for s in setting[3] for label in s["labels"])
-    v = setting[0].lm_head.weight.shape[0]
+    n, head = tokens_and_head(setting)
     body = n * L * LAYER
     # forward, and the gradient of the inputs but not of frozen weights; below the first adapter none: the first
-    # layer's projections of its own inputs. The head: logits and their gradient, of learned tokens only, no (V, H) one,
-    # and the (V, 4) table twice. LoRA, r = 4: q and v, forward, and the gradients of inputs and of both factors
-    head = n_learned * v * 2 * (2 * H + 2 * 4)
-    lora = n * L * 3 * 2 * 4 * ((H + H) + (H + H // 2))
-    assert body + head / 2 < lora_flops(setting, tmp_path) <= 2 * body + head + lora
+    # layer's projections of its own inputs
+    assert body + head / 2 < lora_flops(setting, tmp_path) <= 2 * body + head + n * L * ADAPTERS
 
 
 def test_nothing_goes_back_below_the_lowest_adapter(setting, tmp_path):
-    n = sum(len(s["input_ids"]) for s in setting[3])
-    n_learned = sum(label != -100 for s in setting[3] for label in s["labels"])
-    v = setting[0].lm_head.weight.shape[0]
+    n, head = tokens_and_head(setting)
     # as above, but backward through the upper layer alone, and one layer's LoRA
-    head = n_learned * v * 2 * (2 * H + 2 * 4)
-    lora = n * 3 * 2 * 4 * ((H + H) + (H + H // 2))
-    most = n * (L + 1) * LAYER + head + lora
+    most = n * (L + 1) * LAYER + head + n * ADAPTERS
     assert lora_flops(setting, tmp_path, layers_to_transform=[L - 1]) <= most
+
+
+def tokens_and_head(setting):
+    """Tokens of all samples; the head's logits and their gradient of learned ones, no (V, H) one, the (V, 4) table twice."""
+    labels = [label for s in setting[3] for label in s["labels"]]
+    n_learned = sum(label != -100 for label in labels)
+    return len(labels), n_learned * setting[0].lm_head.weight.shape[0] * 2 * (2 * H + 2 * 4)
 
 
 def lora_flops(setting, tmp_path, **lora):
