@@ -1,9 +1,9 @@
-"""All benchmarks into one table, docs/results/bench.md: what `make bench` runs, about two hours on two cores.
+"""All benchmarks into one table, docs/results/bench.md: what `make bench` runs, some hours on two cores.
 
     python benchmarks/bench.py [--repeats 5] [--dialogs 100] [--output docs/results/bench.md]
 
-Each part leaves its rows in `runs/bench`, with the machine they are from, the libraries and its own file; stopped, the
-same command resumes after the last finished part. What was made by others is measured anew.
+Each part leaves its rows in `runs/bench`, with the machine they are from, the libraries and a hash of the code; the
+same command, stopped, resumes after the last finished part. What was made by others is measured anew.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from cyclopts import App, Parameter
 from rows import Row, processor, table
 
 import loss
+import pege
 import selfchat
 from pege.io import read_json, versions, write_json, write_text
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "liger-kernel", "cut-cross-entropy", "xllamacpp", "rjieba")
+
+SHARED = ("rows", "timing", "train", "llama")  # files of all parts
 
 app = App(help="All benchmarks into one table.", default_parameter=Parameter(negative=()))
 
@@ -40,50 +43,45 @@ def main(
 ) -> None:
     """Measure what is not measured yet, write the table."""
     sizes = {"processor": processor(), "repeats": repeats, "versions": versions(LIBRARIES)}
-    chats = {**sizes, "dialogs": dialogs, "turns": turns}
 
-    def once(name: str, made_of: dict[str, Any], part: Callable[[], list[Row]]) -> list[dict[str, Any]]:
+    def once(name: str, made_of: dict[str, Any], part: Callable[[], Any]) -> Any:
         file = folder / f"{name}.json"
-        source = Path(__file__).with_name(f"{name.partition('-')[0]}.py")
-        made_of = {**made_of, "source": hashlib.sha256(source.read_bytes()).hexdigest()}
+        made_of = {**made_of, "source": source_of(name.partition("-")[0])}
         if file.is_file() and (found := read_json(file))["made_of"] == made_of:
-            return list(found["rows"])
-        rows = [vars(r) for r in part()]
-        write_json(file, {"made_of": made_of, "rows": rows})
-        print(f"measured: {name}")
-        return rows
+            return found["measured"]
+        measured = part()
+        write_json(file, {"made_of": made_of, "measured": measured})
+        print(f"measured: {name}", flush=True)
+        return measured
 
-    rows = once("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
-    rows += once(
+    def rows_of(name: str, made_of: dict[str, Any], part: Callable[[], list[Row]]) -> list[Row]:
+        return [Row(**r) for r in once(name, made_of, lambda: [vars(r) for r in part()])]
+
+    rows = rows_of("score", {**sizes, "utterances": utterances}, lambda: score.measure(utterances, repeats))
+    rows += rows_of(
         "train", sizes, lambda: [r for bf16 in (False, True) for r in train.measure(32, 8, repeats, bf16=bf16)]
     )
-    rows += once("trim", sizes, lambda: trim.measure(16, repeats))
-    rows += once("loss", sizes, lambda: loss.measure(repeats))
-    # an hour by itself, so each of its repeats is a part
-    rows += merged(
-        [
-            once(
-                f"selfchat-{seed}",
-                {**chats, "seed": seed},
-                lambda seed=seed: selfchat.measure(dialogs, turns, 1, "float32", 4, True, first_seed=seed),
-            )
-            for seed in range(1, repeats + 1)
-        ]
-    )
+    rows += rows_of("trim", sizes, lambda: trim.measure(16, repeats))
+    rows += rows_of("loss", sizes, lambda: loss.measure(repeats))
+    chats = selfchat.Chats(dialogs, turns, "float32", 4)
+    made_of = {**sizes, "dialogs": dialogs, "turns": turns}
+    del made_of["repeats"]
+    rates: dict[selfchat.Way, list[float]] = {}
+    for seed, way in selfchat.in_turns(selfchat.WAYS, repeats):  # hours by themselves, so each play is a part
+        rate = once(f"selfchat-{seed}-{way}", made_of, lambda way=way, seed=seed: chats.rate(way, seed))
+        rates.setdefault(way, []).append(rate)
+    rows += chats.rows(rates)
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"
-    text += table([Row(**r) for r in rows])
+    text += table(rows)
     write_text(output, text)
     print(text)
 
 
-def merged(repeats: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Give the rows of several repeats as one's, which have the rates of all."""
-    found = []
-    for same in zip(*repeats, strict=True):
-        rates = [x for row in same for x in row["rates"]]
-        ours = None if same[0]["ours"] is None else [x for row in same for x in row["ours"]]
-        found.append({**same[0], "rates": rates, "ours": ours})
-    return found
+def source_of(part: str) -> str:
+    """Hash all code that a part's figures are made by: the package, the part's own file, what the parts share."""
+    here = Path(__file__).parent
+    files = [*sorted(Path(pege.__file__).parent.rglob("*.py")), *(here / f"{name}.py" for name in (part, *SHARED))]
+    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/selfchat.py [--dialogs 100] [--turns 10] [--repeats 5] [--dtype float32]
 
 The base model plays both sides, with the agents' own sampling; ours as `load_model` gives it, others as transformers,
-and batched `generate` also with the linear layers of ours (`pege.products`), so that the rest shows.
+and batched `generate`, in one repeat, also with the linear layers of ours (`pege.products`), so that the rest shows.
 All ways take turns in one run; rates are tokens said a second. One dialog after another is so slow that it plays fewer
 of them (`--single`), the same for each repeat. The server is llama.cpp's own, in this process (xllamacpp), with a slot
 a dialog and both sides' prompts cached; it is given our prompts as tokens, and the same weights, keys and values: those
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,17 @@ from pege.selfchat.in_flight import flights_of, play_in_flight
 from pege.selfchat.play import play_in_turns
 
 Talks = list[list[Utterance]]
-WORK = "self-chat"
+Play = Callable[[Sequence[LocalAgent], Sequence[Dialog], int, int], Talks]
+Dtype = Literal["float32", "bfloat16"]
+Way = Literal["ours", "single", "batched", "server", "products"]
+WAYS: dict[Way, str] = {
+    "ours": "pege, in flight",
+    "single": "generate, a dialog at a time",
+    "batched": "generate, all dialogs at once, no cache kept",
+    "server": "llama.cpp server, a slot a dialog",
+    "products": "generate, all dialogs at once, no cache kept, our products",
+}
+GOALS: dict[Way, float] = {"single": 10.0, "batched": 2.0, "server": 1.0}
 
 
 def make_agents(model: Any, tokenizer: Any, *, keep_cache: bool) -> list[LocalAgent]:
@@ -52,6 +63,11 @@ def in_flight(sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: 
     flights = flights_of(*sides)
     assert flights
     return play_in_flight(*flights, starters, n_turns=n_turns, seed=(seed,))
+
+
+def batched(sides: Sequence[LocalAgent], starters: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
+    """Play all dialogs, a turn of all at a time."""
+    return play_in_turns(*sides, starters, n_turns=n_turns, seed=(seed, 0))
 
 
 def n_tokens_said(talks: Talks, tokenizer: Any) -> int:
@@ -93,55 +109,69 @@ def _content(answer: Any) -> str:
     return str(answer["content"] if "content" in answer else answer["choices"][0]["text"])
 
 
-def measure(
-    dialogs: int,
-    turns: int,
-    repeats: int,
-    dtype: Literal["float32", "bfloat16"],
-    single: int,
-    server: bool,
-    *,
-    first_seed: int = 1,
-) -> list[Row]:
-    """Play with each way in turn, each repeat with a seed of its own; a first short round warms up."""
-    model, tokenizer = load_model("base", dtype=dtype)
-    starters = with_emotions(load_starters("en")[:dialogs], load_emotion_classifier().emotions, anew=True)
-    kept, theirs = make_agents(model, tokenizer, keep_cache=True), plain_model(dtype)
-    plain, plain_ours = (make_agents(m, tokenizer, keep_cache=False) for m in (theirs, model))
+class Chats:
+    """The same self-chats, each way; what a way needs is made when it first plays, and a short round warms it up."""
 
-    def batched(sides: Sequence[LocalAgent], rows: Sequence[Dialog], n_turns: int, seed: int) -> Talks:
-        return play_in_turns(*sides, rows, n_turns=n_turns, seed=(seed, 0))
+    def __init__(self, dialogs: int, turns: int, dtype: Dtype, single: int) -> None:
+        self.dialogs, self.turns, self.dtype, self.single = dialogs, turns, dtype, single
+        self._warm: set[Way] = set()
 
-    ways: dict[str, tuple[Callable[..., Talks], list[LocalAgent], Sequence[Dialog]]] = {
-        "pege, in flight": (in_flight, kept, starters),
-        "generate, a dialog at a time": (one_by_one, plain, starters[:single]),
-        "generate, all dialogs at once, no cache kept": (batched, plain, starters),
-        "generate, all dialogs at once, no cache kept, our products": (batched, plain_ours, starters),
-    }
-    goals = {"generate, a dialog at a time": 10.0, "generate, all dialogs at once, no cache kept": 2.0}
-    with tempfile.TemporaryDirectory() as folder:
-        if server:
-            engine = LlamaServer(widened(Path(folder), dtype), dialogs, 1200, dtype)
-            ways["llama.cpp server, a slot a dialog"] = (engine.play, plain, starters)
-            goals["llama.cpp server, a slot a dialog"] = 1.0
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for way, sides, rows in ways.values():
-            way(sides, rows[:2], 2, 0)
-        for seed in range(first_seed, first_seed + repeats):
-            for name, (way, sides, rows) in ways.items():
-                start = time.perf_counter()
-                talks = way(sides, rows, turns, seed)
-                seconds = time.perf_counter() - start
-                rates[name].append(n_tokens_said(talks, tokenizer) / seconds)
-    ours = rates["pege, in flight"]
-    load = f"{dialogs} dialogs of {2 * turns} utterances, {dtype}"
-    return [
-        Row(
-            WORK, name, found, "tokens/s", None if found is ours else ours, goals.get(name),
-            load if found is ours else f"{single} dialogs" if ways[name][0] is one_by_one else "",
-        )
-        for name, found in rates.items()
-    ]  # fmt: skip
+    @cached_property
+    def _ours(self) -> tuple[Any, Any]:
+        return load_model("base", dtype=self.dtype)
+
+    @cached_property
+    def _plain(self) -> list[LocalAgent]:
+        return make_agents(plain_model(self.dtype), self._ours[1], keep_cache=False)
+
+    @cached_property
+    def _starters(self) -> list[Dialog]:
+        return with_emotions(load_starters("en")[: self.dialogs], load_emotion_classifier().emotions, anew=True)
+
+    @cached_property
+    def _server(self) -> LlamaServer:
+        self._folder = tempfile.TemporaryDirectory()
+        return LlamaServer(widened(Path(self._folder.name), self.dtype), self.dialogs, 1200, self.dtype)
+
+    def _way(self, way: Way) -> tuple[Play, list[LocalAgent]]:
+        match way:
+            case "ours":
+                return in_flight, make_agents(*self._ours, keep_cache=True)
+            case "products":
+                return batched, make_agents(*self._ours, keep_cache=False)
+            case "server":
+                return self._server.play, self._plain
+            case _:
+                return one_by_one if way == "single" else batched, self._plain
+
+    def rate(self, way: Way, seed: int) -> float:
+        """Play with a way; give the tokens said a second."""
+        play, sides = self._way(way)
+        if way not in self._warm:
+            play(sides, self._starters[:2], 2, 0)
+            self._warm.add(way)
+        starters = self._starters[: self.single] if way == "single" else self._starters
+        start = time.perf_counter()
+        talks = play(sides, starters, self.turns, seed)
+        rate = n_tokens_said(talks, self._ours[1]) / (time.perf_counter() - start)
+        print(f"self-chat, seed {seed}: {WAYS[way]}, {rate:.1f} tokens/s", flush=True)
+        return rate
+
+    def rows(self, rates: dict[Way, list[float]]) -> list[Row]:
+        """Give the lines of the table."""
+        load = f"{self.dialogs} dialogs of {2 * self.turns} utterances, {self.dtype}"
+        notes = {"ours": load, "single": f"{self.single} dialogs"}
+        ours = rates["ours"]
+        return [
+            Row("self-chat", WAYS[w], r, "tokens/s", None if w == "ours" else ours, GOALS.get(w), notes.get(w, ""))
+            for w, r in rates.items()
+        ]
+
+
+def in_turns(ways: Iterable[Way], repeats: int) -> list[tuple[int, Way]]:
+    """Seed and way of each play, ways taking turns; what plays with our products does so once."""
+    ways = list(ways)
+    return [(seed, way) for seed in range(1, repeats + 1) for way in ways if seed == 1 or way != "products"]
 
 
 app = App(help="Self-chats a second beside peers.", default_parameter=Parameter(negative=()))
@@ -153,14 +183,17 @@ def main(
     dialogs: int = 100,
     turns: int = 10,
     repeats: int = 5,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Dtype = "float32",
     single: int = 4,
     no_server: bool = False,
     output: Path | None = None,
 ) -> None:
     """Print the table; write it to a file where one is named."""
-    text = table(measure(dialogs, turns, repeats, dtype, single, not no_server))
-    show(text, output)
+    chats = Chats(dialogs, turns, dtype, single)
+    rates: dict[Way, list[float]] = {}
+    for seed, way in in_turns((w for w in WAYS if not (no_server and w == "server")), repeats):
+        rates.setdefault(way, []).append(chats.rate(way, seed))
+    show(table(chats.rows(rates)), output)
 
 
 if __name__ == "__main__":
