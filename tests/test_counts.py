@@ -52,6 +52,21 @@ class Sizes(TorchDispatchMode):
         return out
 
 
+class Copies(TorchDispatchMode):
+    """Notes how many numbers the largest copy of a tensor has."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("clone", "contiguous", "reshape"):
+            is_view = out.untyped_storage().data_ptr() == args[0].untyped_storage().data_ptr()
+            self.largest = max(self.largest, 0 if is_view else out.numel())
+        return out
+
+
 class Products(TorchDispatchMode):
     """Adds up multiplications and additions of matrix products, those by [1, O] aside, by their dtype."""
 
@@ -214,13 +229,14 @@ def test_a_turn_of_a_self_chat_multiplies_only_what_is_new(tiny_model_dir):
     second = Context(utterances=more)
     (old,), (new,) = agent.prompts([first])[0], agent.prompts([second])[0]
     flight.add(0, second, seed=())
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, Copies() as copies:
         while len(flight):
             flight.step()
     n_new = len(new) - len(old)  # what was said, Hi, their headers
     n_read = linear_flops(counter) / (L * LAYER)
     assert n_read < n_new + 3 + 3 * model.lm_head.weight.numel() * 2 / (L * LAYER)
     assert n_new < len(old) / 2
+    assert copies.largest < len(new) * H  # keys, half as wide, are not repeated for the heads that share them
 
 
 @pytest.mark.parametrize(

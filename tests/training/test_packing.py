@@ -144,7 +144,7 @@ def test_no_mask_of_all_tokens_by_all_is_made(setting, monkeypatch):
 
     for model in (setting[0], gemma(4)):
         assert use_packed_attention(model)
-        monkeypatch.setitem(AttentionMaskInterface._global_mapping, attention.PACKED, spy)
+        monkeypatch.setitem(AttentionMaskInterface._global_mapping, attention.OWN, spy)
         ids = torch.randint(5, 390, (3, 20), generator=torch.Generator().manual_seed(0))
         run_packed(model, input_ids=ids, attention_mask=torch.ones_like(ids))
         assert not made

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pege.models.attention import windows_of
+from pege.models.attention import OWN, use_own_attention, windows_of
 from pege.models.padding import pad_rows
 
 _SPARE_COLUMNS = 64  # room made at once
@@ -69,6 +69,8 @@ class RowsCache:
 
     def __init__(self, model: Any) -> None:
         self.model, self._place = model, _Place()
+        if model.config._attn_implementation != OWN:
+            use_own_attention(model)
         self._cache = DynamicCache(config=model.config)
         self._cache.layers = [RowsLayer(self._place) for _ in self._cache.layers]
         self._windows = set(windows_of(model) or ())
@@ -77,7 +79,7 @@ class RowsCache:
     def fits(model: Any) -> bool:
         """Whether each layer of a model takes a mask as it is given, for all before a token or for one window."""
         windows = set(windows_of(model) or ())
-        return bool(windows) and len(windows - {None}) <= 1 and model.config._attn_implementation == "sdpa"
+        return bool(windows) and len(windows - {None}) <= 1 and model.config._attn_implementation in ("sdpa", OWN)
 
     @property
     def layers(self) -> list[RowsLayer]:

@@ -1,4 +1,4 @@
-"""Attention over several dialogs in a single row: one behind the other, or as a tree of what they share."""
+"""Our attention: of dialogs in a single row, one behind the other or as a tree, and of query heads that share keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -17,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from pege.models.head import run_to_head, unwrap
 
-PACKED = "pege_packed"
+OWN = "pege"  # as transformers knows `attention`
 _KNOWN_LAYERS = {DynamicLayer, DynamicSlidingWindowLayer}
 _told: ContextVar[list[int | None] | None] = ContextVar("windows told", default=None)
 _MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
@@ -37,6 +38,13 @@ def windows_of(model: Any) -> list[int | None] | None:
     return [getattr(layer, "sliding_window", None) for layer in layers]
 
 
+def use_own_attention(model: Any) -> None:
+    """Let the scaled dot-product attention of a model be `attention`."""
+    AttentionInterface.register(OWN, attention)
+    AttentionMaskInterface.register(OWN, sdpa_mask)
+    model.set_attn_implementation(OWN)
+
+
 def use_packed_attention(model: Any) -> bool:
     """Let a causal LM take packed rows (`run_packed`), and give whether it can.
 
@@ -45,11 +53,9 @@ def use_packed_attention(model: Any) -> bool:
     wide its window is: what only a mask would tell is lost.
     """
     kind, windows = model.config._attn_implementation, windows_of(model)
-    if windows is None or not (kind in ("sdpa", PACKED) or kind.startswith("flash_attention")):
+    if windows is None or not (kind in ("sdpa", OWN) or kind.startswith("flash_attention")):
         return False
-    AttentionInterface.register(PACKED, packed_attention)
-    AttentionMaskInterface.register(PACKED, sdpa_mask)
-    model.set_attn_implementation(PACKED)
+    use_own_attention(model)
     can = _windows_told(model) == windows
     if not can or kind != "sdpa":
         model.set_attn_implementation(kind)
@@ -69,7 +75,7 @@ def _windows_told(model: Any) -> list[int | None]:
     return told
 
 
-def packed_attention(
+def attention(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -80,24 +86,28 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention of each dialog by itself, so that no (S, S) mask over all of them is needed.
+    """Scaled dot-product attention; of packed dialogs each by itself, so that no (S, S) mask over all is needed.
 
     A mask is made only for a dialog that is longer than the window of a layer that has one.
 
     Args:
         module: of the attention.
-        query: (1, heads, S, D).
-        key: (1, key heads, S, D).
-        value: (1, key heads, S, D).
+        query: (B, heads, S, D); B is 1 for packed dialogs.
+        key: (B, key heads, columns, D).
+        value: (B, key heads, columns, D).
         attention_mask: for rows that are not packed; not read for those that are.
         cu_seq_lens_q: where each of n dialogs starts, and S: n + 1 numbers; None for rows that are not packed.
         sliding_window: tokens that a token sees, itself included; None: all before it.
         **kwargs: of transformers.
 
     Returns:
-        (1, S, heads, D), and None for the weights.
+        (B, S, heads, D), and None for the weights.
     """
     if cu_seq_lens_q is None:
+        if attention_mask is not None and _can_share(query, kwargs):
+            more = {"dropout_p": kwargs.get("dropout", 0.0), "scale": kwargs.get("scaling"), "enable_gqa": True}
+            shared = scaled_dot_product_attention(query, key, value, attention_mask, **more)
+            return shared.transpose(1, 2).contiguous(), None
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return found
     if (told := _told.get()) is not None:
@@ -109,6 +119,16 @@ def packed_attention(
         for n, part in zip(lengths, parts, strict=True)
     ]
     return torch.cat(outputs, dim=1), None
+
+
+def _can_share(query: Tensor, kwargs: dict[str, Any]) -> bool:
+    """Whether masked query heads are to read the key heads that they share; transformers repeats the keys for each.
+
+    Torch has such a kernel for CPUs; on other devices it would fall back to separate products. Of a single token,
+    transformers repeats nothing.
+    """
+    others = (kwargs.get("position_bias"), kwargs.get("softcap"))
+    return query.device.type == "cpu" and query.shape[2] > 1 and not query.requires_grad and others == (None, None)
 
 
 def _window(n: int, size: int | None, device: torch.device) -> Tensor | None:
@@ -134,7 +154,7 @@ def run_packed(
     lengths = is_token.sum(1, dtype=torch.int32)  # (B,)
     more: dict[str, Any] = {}
     starts: Any = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))  # (B + 1,)
-    if unwrap(model).config._attn_implementation == PACKED:
+    if unwrap(model).config._attn_implementation == OWN:
         starts = starts.tolist()  # once, for a GPU is waited for
         more["attention_mask"] = is_token.new_ones((1, 1, 1, 1))  # not read; else the model makes one of all by all
     positions = is_token.long().cumsum(1) - 1
@@ -154,7 +174,7 @@ def run_packed(
 
 def takes_trees(model: Any) -> bool:
     """Whether a causal LM can run rows as a tree (`run_tree`): only scaled dot-product attention reads its mask."""
-    return set(windows_of(model) or ()) == {None} and model.config._attn_implementation in ("sdpa", PACKED)
+    return set(windows_of(model) or ()) == {None} and model.config._attn_implementation in ("sdpa", OWN)
 
 
 def run_tree(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
