@@ -42,7 +42,8 @@ def main(
     output: Path = Path("docs/results/bench.md"),
 ) -> None:
     """Measure what is not measured yet, write the table."""
-    sizes = {"processor": processor(), "repeats": repeats, "versions": versions(LIBRARIES)}
+    machine = {"processor": processor(), "versions": versions(LIBRARIES)}
+    sizes = {**machine, "repeats": repeats}
 
     def once(name: str, made_of: dict[str, Any], part: Callable[[], Any]) -> Any:
         file = folder / f"{name}.json"
@@ -64,13 +65,12 @@ def main(
     rows += rows_of("trim", sizes, lambda: trim.measure(16, repeats))
     rows += rows_of("loss", sizes, lambda: loss.measure(repeats))
     chats = selfchat.Chats(dialogs, turns, "float32", 4)
-    made_of = {**sizes, "dialogs": dialogs, "turns": turns}
-    del made_of["repeats"]
-    rates: dict[selfchat.Way, list[float]] = {}
-    for seed, way in selfchat.in_turns(selfchat.WAYS, repeats):  # hours by themselves, so each play is a part
-        rate = once(f"selfchat-{seed}-{way}", made_of, lambda way=way, seed=seed: chats.rate(way, seed))
-        rates.setdefault(way, []).append(rate)
-    rows += chats.rows(rates)
+    made_of = {**machine, "dialogs": dialogs, "turns": turns}
+
+    def rate(way: selfchat.Way, seed: int) -> float:  # hours by themselves, so each play is a part
+        return float(once(f"selfchat-{seed}-{way}", made_of, lambda: chats.rate(way, seed)))
+
+    rows += chats.measure(selfchat.WAYS, repeats, rate)
     text = "# Benchmarks\n\nWritten by `make bench`; what the rows say: [performance.md](../performance.md).\n\n"
     text += table(rows)
     write_text(output, text)

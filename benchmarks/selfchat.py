@@ -157,8 +157,13 @@ class Chats:
         print(f"self-chat, seed {seed}: {WAYS[way]}, {rate:.1f} tokens/s", flush=True)
         return rate
 
-    def rows(self, rates: dict[Way, list[float]]) -> list[Row]:
-        """Give the lines of the table."""
+    def measure(self, ways: Iterable[Way], repeats: int, rate: Callable[[Way, int], float]) -> list[Row]:
+        """Play with ways in turns, what plays with our products once; ``rate`` is `rate`, or what keeps its numbers."""
+        ways, rates = list(ways), dict[Way, list[float]]()
+        for seed in range(1, repeats + 1):
+            for way in ways:
+                if seed == 1 or way != "products":
+                    rates.setdefault(way, []).append(rate(way, seed))
         load = f"{self.dialogs} dialogs of {2 * self.turns} utterances, {self.dtype}"
         notes = {"ours": load, "single": f"{self.single} dialogs"}
         ours = rates["ours"]
@@ -166,12 +171,6 @@ class Chats:
             Row("self-chat", WAYS[w], r, "tokens/s", None if w == "ours" else ours, GOALS.get(w), notes.get(w, ""))
             for w, r in rates.items()
         ]
-
-
-def in_turns(ways: Iterable[Way], repeats: int) -> list[tuple[int, Way]]:
-    """Seed and way of each play, ways taking turns; what plays with our products does so once."""
-    ways = list(ways)
-    return [(seed, way) for seed in range(1, repeats + 1) for way in ways if seed == 1 or way != "products"]
 
 
 app = App(help="Self-chats a second beside peers.", default_parameter=Parameter(negative=()))
@@ -190,10 +189,8 @@ def main(
 ) -> None:
     """Print the table; write it to a file where one is named."""
     chats = Chats(dialogs, turns, dtype, single)
-    rates: dict[Way, list[float]] = {}
-    for seed, way in in_turns((w for w in WAYS if not (no_server and w == "server")), repeats):
-        rates.setdefault(way, []).append(chats.rate(way, seed))
-    show(table(chats.rows(rates)), output)
+    ways = (w for w in WAYS if not (no_server and w == "server"))
+    show(table(chats.measure(ways, repeats, chats.rate)), output)
 
 
 if __name__ == "__main__":
