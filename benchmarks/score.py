@@ -3,7 +3,8 @@
     python benchmarks/score.py [--utterances 1000000] [--repeats 5]
 
 Utterances are drawn by a seed from real dialogs (``PEGE_DATA/dialogs``), the sources of a kind alike: English; Chinese
-everyday talk, and Chinese counselling, whose utterances are five times as long. Scoring is Eq. 7's mean VAD of each
+everyday talk, and Chinese counselling, whose utterances are five times as long. Without that folder English is of the
+package ``chitchat_dataset``, and Chinese is left out. Scoring is Eq. 7's mean VAD of each
 utterance (`pege.metrics.pege.utterance_vads`), on one core where the system lets us choose. Peers: the same by one
 utterance after the other; for Chinese also rjieba, a compiled segmenter, whose words are not quite jieba's (the share
 of utterances is in the row).
@@ -20,13 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import App, Parameter
 from rows import Row, show, table
 
+from pege.corpus.readers import check_row, read_raw
 from pege.dialog import Dialog
 from pege.io import read_rows
 from pege.lexicon import load_lexicon
@@ -52,13 +54,32 @@ KINDS = {
 }
 
 
+def _dialogs() -> Path:
+    return Path(os.environ.get("PEGE_DATA", "../shared/data")) / "dialogs"
+
+
+def utterances_of_kinds(n: int) -> Iterator[tuple[str, Kind, list[str]]]:
+    """Name each kind whose dialogs are there, with n of its utterances."""
+    for name, kind in KINDS.items():
+        if texts := make_utterances(kind, n):
+            yield name, kind, texts
+        else:
+            print(f"{name}: left out, for there is no folder {_dialogs()}; PEGE_DATA names the one above", flush=True)
+
+
 def make_utterances(kind: Kind, n: int) -> list[str]:
-    """N utterances, each of a source drawn first."""
-    folder = Path(os.environ.get("PEGE_DATA", "../shared/data")) / "dialogs"
-    rng, said = random.Random(0), []
-    for source in kind.sources:
-        rows = read_rows(folder / f"{source}.jsonl.gz", Dialog)
-        said.append(list(itertools.islice((t for d in rows for t in d.texts), _MOST_READ)))
+    """N utterances, each of a source drawn first; none where there are no dialogs of the kind."""
+    folder = _dialogs()
+    sources: list[Iterable[Dialog]] = []
+    if folder.is_dir():
+        sources = [read_rows(folder / f"{s}.jsonl.gz", Dialog) for s in kind.sources]
+    elif kind.lang == "en":
+        raw = (check_row(row, file, line) for file, line, row in read_raw(["chitchat"]))
+        sources = [(d for d in raw if isinstance(d, Dialog))]
+    else:
+        return []
+    rng = random.Random(0)
+    said = [list(itertools.islice((t for d in rows for t in d.texts), _MOST_READ)) for rows in sources]
     return [rng.choice(rng.choice(said)) for _ in range(n)]
 
 
@@ -78,9 +99,9 @@ def one_core() -> Iterator[None]:
 def measure_scoring(n: int, repeats: int) -> list[Row]:
     """Score columns, and a part of them one by one."""
     rows = []
-    for name, kind in KINDS.items():
+    for name, kind, texts in utterances_of_kinds(n):
         lang = kind.lang
-        lexicon, texts = load_lexicon(f"pege-{lang}"), make_utterances(kind, n)
+        lexicon = load_lexicon(f"pege-{lang}")
         few, cut = texts[: max(n // 50, 100)], segmenter(lang)
         ours, plain, other = [], [], []
         n_other = 0

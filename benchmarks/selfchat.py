@@ -2,19 +2,19 @@
 
     python benchmarks/selfchat.py [--dialogs 100] [--turns 10] [--repeats 5] [--dtype float32]
 
-The base model plays both sides, with the agents' own sampling; ours as `load_model` gives it, others as transformers,
-and batched `generate`, in one repeat, also with the linear layers of ours (`pege.products`), so that the rest shows.
-All ways take turns in one run; rates are tokens said a second. One dialog after another is so slow that it plays fewer
-of them (`--single`), the same for each repeat. The server is llama.cpp's own, in this process (xllamacpp), with a slot
-a dialog and both sides' prompts cached; it is given our prompts as tokens, and the same weights, keys and values: those
-of the base package, widened to the dtype.
+The base model plays both sides, with the agents' own sampling; ours as `load_model` gives it, others as transformers.
+All ways take turns in one run; rates are tokens said a second. What is slow plays fewer of the dialogs, the same in
+each repeat: one after another (`--single`), and batched `generate` (`--batch`). That plays all of them once, at the
+end, and its fewer once with the linear layers of ours (`pege.products`), so that the rest shows. The server is
+llama.cpp's own, in this process (xllamacpp), with a slot a dialog and both sides' prompts cached; it is given our
+prompts as tokens, and the same weights, keys and values: those of the base package, widened to the dtype.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -37,15 +37,17 @@ from pege.selfchat.play import play_in_turns
 Talks = list[list[Utterance]]
 Play = Callable[[Sequence[LocalAgent], Sequence[Dialog], int, int], Talks]
 Dtype = Literal["float32", "bfloat16"]
-Way = Literal["ours", "single", "batched", "server", "products"]
+Way = Literal["ours", "single", "batched", "server", "products", "all"]
 WAYS: dict[Way, str] = {
     "ours": "pege, in flight",
     "single": "generate, a dialog at a time",
-    "batched": "generate, all dialogs at once, no cache kept",
+    "batched": "generate, dialogs in a batch, no cache kept",
     "server": "llama.cpp server, a slot a dialog",
-    "products": "generate, all dialogs at once, no cache kept, our products",
+    "products": "generate, dialogs in a batch, no cache kept, our products",
+    "all": "generate, all dialogs in a batch, no cache kept",
 }
-GOALS: dict[Way, float] = {"single": 10.0, "batched": 2.0, "server": 1.0}
+GOALS: dict[Way, float] = {"single": 10.0, "batched": 2.0, "server": 1.0, "all": 2.0}
+ONCE: tuple[Way, ...] = ("products", "all")  # behind the repeats of the others
 
 
 def make_agents(model: Any, tokenizer: Any, *, keep_cache: bool) -> list[LocalAgent]:
@@ -110,10 +112,17 @@ def _content(answer: Any) -> str:
 
 
 class Chats:
-    """The same self-chats, each way; what a way needs is made when it first plays, and a short round warms it up."""
+    """The same self-chats, each way; what a way needs is made when it first plays, and a short round warms it up.
 
-    def __init__(self, dialogs: int, turns: int, dtype: Dtype, single: int) -> None:
-        self.dialogs, self.turns, self.dtype, self.single = dialogs, turns, dtype, single
+    Args:
+        dialogs: how many.
+        turns: of the user in each, of the assistant as many.
+        dtype: of weights, keys and values.
+        fewer: how many of the dialogs a way plays that does not play all.
+    """
+
+    def __init__(self, dialogs: int, turns: int, dtype: Dtype, fewer: Mapping[Way, int]) -> None:
+        self.dialogs, self.turns, self.dtype, self.fewer = dialogs, turns, dtype, fewer
         self._warm: set[Way] = set()
 
     @cached_property
@@ -150,7 +159,7 @@ class Chats:
         if way not in self._warm:
             play(sides, self._starters[:2], 2, 0)
             self._warm.add(way)
-        starters = self._starters[: self.single] if way == "single" else self._starters
+        starters = self._starters[: self.fewer.get(way)]
         start = time.perf_counter()
         talks = play(sides, starters, self.turns, seed)
         rate = n_tokens_said(talks, self._ours[1]) / (time.perf_counter() - start)
@@ -158,14 +167,13 @@ class Chats:
         return rate
 
     def measure(self, ways: Iterable[Way], repeats: int, rate: Callable[[Way, int], float]) -> list[Row]:
-        """Play with ways in turns, what plays with our products once; ``rate`` is `rate`, or what keeps its numbers."""
+        """Play with ways in turns, `ONCE` once; ``rate`` is `rate`, or what keeps its numbers."""
         ways, rates = list(ways), dict[Way, list[float]]()
-        for seed in range(1, repeats + 1):
-            for way in ways:
-                if seed == 1 or way != "products":
-                    rates.setdefault(way, []).append(rate(way, seed))
+        plays = [(w, seed) for seed in range(1, repeats + 1) for w in ways if w not in ONCE]
+        for way, seed in [*plays, *((w, 1) for w in ways if w in ONCE)]:
+            rates.setdefault(way, []).append(rate(way, seed))
         load = f"{self.dialogs} dialogs of {2 * self.turns} utterances, {self.dtype}"
-        notes = {"ours": load, "single": f"{self.single} dialogs"}
+        notes: dict[Way, str] = {"ours": load, **{w: f"{n} dialogs" for w, n in self.fewer.items()}}
         ours = rates["ours"]
         return [
             Row("self-chat", WAYS[w], r, "tokens/s", None if w == "ours" else ours, GOALS.get(w), notes.get(w, ""))
@@ -184,11 +192,12 @@ def main(
     repeats: int = 5,
     dtype: Dtype = "float32",
     single: int = 4,
+    batch: int = 25,
     no_server: bool = False,
     output: Path | None = None,
 ) -> None:
     """Print the table; write it to a file where one is named."""
-    chats = Chats(dialogs, turns, dtype, single)
+    chats = Chats(dialogs, turns, dtype, {"single": single, "batched": batch, "products": batch})
     ways = (w for w in WAYS if not (no_server and w == "server"))
     show(table(chats.measure(ways, repeats, chats.rate)), output)
 

@@ -300,9 +300,9 @@ def selfchat_part() -> tuple[list[str], list[str]]:
 def score_part() -> tuple[list[str], list[str]]:
     """Functions by their own time."""
     lines = []
-    for name, kind in score.KINDS.items():
+    for name, kind, texts in score.utterances_of_kinds(300_000):
         lang = kind.lang
-        lexicon, texts = load_lexicon(f"pege-{lang}"), score.make_utterances(kind, 300_000)
+        lexicon = load_lexicon(f"pege-{lang}")
         utterance_vads(texts[:5_000], lexicon, lang)
         recorder = cProfile.Profile()
         recorder.runcall(utterance_vads, texts, lexicon, lang)

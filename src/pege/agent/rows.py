@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pege.models.attention import OWN, use_own_attention, windows_of
+from pege.models.attention import OWN, TAKES_MASKS, use_own_attention, windows_of
 from pege.models.padding import pad_rows
 
 _SPARE_COLUMNS = 64  # room made at once
@@ -79,7 +79,7 @@ class RowsCache:
     def fits(model: Any) -> bool:
         """Whether each layer of a model takes a mask as it is given, for all before a token or for one window."""
         windows = set(windows_of(model) or ())
-        return bool(windows) and len(windows - {None}) <= 1 and model.config._attn_implementation in ("sdpa", OWN)
+        return bool(windows) and len(windows - {None}) <= 1 and model.config._attn_implementation in TAKES_MASKS
 
     @property
     def layers(self) -> list[RowsLayer]:

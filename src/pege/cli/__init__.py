@@ -19,7 +19,7 @@ app = App(
 
 # The main path, in its order: raw dialogs -> corpus -> training -> agent -> selfchat -> metrics -> report.
 _COMMANDS = {
-    "demo": ("pege.cli.demo:demo", "Walk the main path on real conversations, about 20 minutes."),
+    "demo": ("pege.cli.demo:demo", "Walk the main path on real conversations, 7 to 20 minutes."),
     "corpus": ("pege.cli.corpus:app", "Raw dialogs to a corpus: build, count, inspect, describe, audit."),
     "lexicon": ("pege.cli.lexicon:app", "VAD lexicons: look words up, measure coverage, compare, build."),
     "emotion": ("pege.cli.emotion:app", "Emotion of an utterance: predict, measure, compare, train, cascade."),

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def demo(*, output: Path = Path("runs/demo")) -> None:
-    """Walk the main path on real conversations: corpus, base-chat, NLL, PEGE, self-chat, report. About 20 minutes.
+    """Walk the main path on real conversations: corpus, base-chat, NLL, PEGE, self-chat, report.
 
-    Stopped at any moment, the same command goes on where it was.
+    7 to 20 minutes on two cores. Stopped at any moment, the same command goes on where it was.
 
     Args:
         output: folder of all that it makes.

@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from pege.models.head import run_to_head, unwrap
 
 OWN = "pege"  # as transformers knows `attention`
+TAKES_MASKS = ("sdpa", OWN)  # scaled dot-product attention: a mask is taken as it is given
 _KNOWN_LAYERS = {DynamicLayer, DynamicSlidingWindowLayer}
 _told: ContextVar[list[int | None] | None] = ContextVar("windows told", default=None)
 _MOST_NODES = 2048  # of a tree, unless one row alone is longer: its mask is N x N
@@ -53,7 +54,7 @@ def use_packed_attention(model: Any) -> bool:
     wide its window is: what only a mask would tell is lost.
     """
     kind, windows = model.config._attn_implementation, windows_of(model)
-    if windows is None or not (kind in ("sdpa", OWN) or kind.startswith("flash_attention")):
+    if windows is None or not (kind in TAKES_MASKS or kind.startswith("flash_attention")):
         return False
     use_own_attention(model)
     can = _windows_told(model) == windows
@@ -174,7 +175,7 @@ def run_packed(
 
 def takes_trees(model: Any) -> bool:
     """Whether a causal LM can run rows as a tree (`run_tree`): only scaled dot-product attention reads its mask."""
-    return set(windows_of(model) or ()) == {None} and model.config._attn_implementation in ("sdpa", OWN)
+    return set(windows_of(model) or ()) == {None} and model.config._attn_implementation in TAKES_MASKS
 
 
 def run_tree(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
