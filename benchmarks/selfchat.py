@@ -112,7 +112,7 @@ def _content(answer: Any) -> str:
 
 
 class Chats:
-    """The same self-chats, each way; what a way needs is made when it first plays, and a short round warms it up.
+    """The same self-chats, each way.
 
     Args:
         dialogs: how many.
@@ -123,7 +123,6 @@ class Chats:
 
     def __init__(self, dialogs: int, turns: int, dtype: Dtype, fewer: Mapping[Way, int]) -> None:
         self.dialogs, self.turns, self.dtype, self.fewer = dialogs, turns, dtype, fewer
-        self._warm: set[Way] = set()
 
     @cached_property
     def _ours(self) -> tuple[Any, Any]:
@@ -138,9 +137,9 @@ class Chats:
         return with_emotions(load_starters("en")[: self.dialogs], load_emotion_classifier().emotions, anew=True)
 
     @cached_property
-    def _server(self) -> LlamaServer:
+    def _file(self) -> Path:
         self._folder = tempfile.TemporaryDirectory()
-        return LlamaServer(widened(Path(self._folder.name), self.dtype), self.dialogs, 1200, self.dtype)
+        return widened(Path(self._folder.name), self.dtype)
 
     def _way(self, way: Way) -> tuple[Play, list[LocalAgent]]:
         match way:
@@ -148,17 +147,15 @@ class Chats:
                 return in_flight, make_agents(*self._ours, keep_cache=True)
             case "products":
                 return batched, make_agents(*self._ours, keep_cache=False)
-            case "server":
-                return self._server.play, self._plain
+            case "server":  # a new one each time: what it keeps of a hundred dialogs leaves no room for another way
+                return LlamaServer(self._file, self.dialogs, 1200, self.dtype).play, self._plain
             case _:
                 return one_by_one if way == "single" else batched, self._plain
 
     def rate(self, way: Way, seed: int) -> float:
-        """Play with a way; give the tokens said a second."""
+        """Play with a way, behind a short round to warm it up; give the tokens said a second."""
         play, sides = self._way(way)
-        if way not in self._warm:
-            play(sides, self._starters[:2], 2, 0)
-            self._warm.add(way)
+        play(sides, self._starters[:2], 2, 0)
         starters = self._starters[: self.fewer.get(way)]
         start = time.perf_counter()
         talks = play(sides, starters, self.turns, seed)
