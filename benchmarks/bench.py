@@ -26,7 +26,7 @@ from pege.io import read_json, versions, write_json, write_text
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "liger-kernel", "cut-cross-entropy", "xllamacpp", "rjieba")
 
-SHARED = ("rows", "timing", "train", "llama")  # files of all parts
+SHARED = ("real", "rows", "timing", "train", "llama")  # files of all parts
 
 app = App(help="All benchmarks into one table.", default_parameter=Parameter(negative=()))
 
@@ -64,9 +64,8 @@ def main(
     )
     rows += rows_of("trim", sizes, lambda: trim.measure(16, repeats))
     rows += rows_of("loss", sizes, lambda: loss.measure(repeats))
-    fewer: dict[selfchat.Way, int] = {"single": 4, "batched": 25, "products": 25}
-    chats = selfchat.Chats(dialogs, turns, "float32", fewer)
-    made_of = {**machine, "dialogs": dialogs, "turns": turns, "fewer": fewer}
+    chats = selfchat.Chats(dialogs, turns, "float32")
+    made_of = {**machine, "dialogs": dialogs, "turns": turns, "fewer": chats.fewer}
 
     def rate(way: selfchat.Way, seed: int) -> float:  # hours by themselves, so each play is a part
         return float(once(f"selfchat-{seed}-{way}", made_of, lambda: chats.rate(way, seed)))

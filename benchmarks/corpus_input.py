@@ -9,7 +9,6 @@ One utterance in twenty gets dirt of the kind that people write.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from real import DIALOGS, read_dialogs
 
-from pege.corpus.readers import check_row, read_raw
-from pege.errors import InputError
 from pege.io import write_rows
 
 LEFT_OUT = ("empathetic-pairs",)  # two utterances each: every one of them is too few
@@ -83,13 +81,9 @@ class Origin:
 
 def read_origins() -> list[Origin]:
     """Read the real dialogs: ``PEGE_DATA/dialogs``, else the package ``chitchat_dataset``."""
-    folder = Path(os.environ.get("PEGE_DATA", "../shared/data")) / "dialogs"
-    files = [str(p) for p in sorted(folder.glob("*.jsonl.gz")) if not p.name.startswith(LEFT_OUT)]
+    files = [str(p) for p in sorted(DIALOGS.glob("*.jsonl.gz")) if not p.name.startswith(LEFT_OUT)]
     origins: dict[tuple[str, str], Origin] = {}
-    for file, line, raw in read_raw(files or ["chitchat"]):
-        dialog = check_row(raw, file, line)
-        if isinstance(dialog, InputError):
-            continue
+    for file, dialog in read_dialogs(files or ["chitchat"]):
         lang, source = dialog.language, dialog.source or file
         origin = origins.setdefault((lang, source), Origin(lang, source))
         n = len(dialog.texts)

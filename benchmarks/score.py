@@ -4,10 +4,10 @@
 
 Utterances are drawn by a seed from real dialogs (``PEGE_DATA/dialogs``), the sources of a kind alike: English; Chinese
 everyday talk, and Chinese counselling, whose utterances are five times as long. Without that folder English is of the
-package ``chitchat_dataset``, and Chinese is left out. Scoring is Eq. 7's mean VAD of each
-utterance (`pege.metrics.pege.utterance_vads`), on one core where the system lets us choose. Peers: the same by one
-utterance after the other; for Chinese also rjieba, a compiled segmenter, whose words are not quite jieba's (the share
-of utterances is in the row).
+package ``chitchat_dataset``, and Chinese is left out. Scoring is Eq. 7's mean VAD of each utterance
+(`pege.metrics.pege.utterance_vads`), on one core where the system lets us choose. Peers: the same by one utterance
+after the other; for Chinese also rjieba, a compiled segmenter, whose words are not quite jieba's (the share of
+utterances is in the row).
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import App, Parameter
+from real import DIALOGS, read_dialogs
 from rows import Row, show, table
 
-from pege.corpus.readers import check_row, read_raw
-from pege.dialog import Dialog
-from pege.io import read_rows
 from pege.lexicon import load_lexicon
 from pege.metrics.pege import utterance_vad, utterance_vads
 from pege.words import chinese_words, segmenter
@@ -54,33 +52,25 @@ KINDS = {
 }
 
 
-def _dialogs() -> Path:
-    return Path(os.environ.get("PEGE_DATA", "../shared/data")) / "dialogs"
-
-
 def utterances_of_kinds(n: int) -> Iterator[tuple[str, Kind, list[str]]]:
     """Name each kind whose dialogs are there, with n of its utterances."""
     for name, kind in KINDS.items():
         if texts := make_utterances(kind, n):
             yield name, kind, texts
         else:
-            print(f"{name}: left out, for there is no folder {_dialogs()}; PEGE_DATA names the one above", flush=True)
+            print(f"{name}: left out, for there is no folder {DIALOGS}; PEGE_DATA names the one above", flush=True)
 
 
 def make_utterances(kind: Kind, n: int) -> list[str]:
     """N utterances, each of a source drawn first; none where there are no dialogs of the kind."""
-    folder = _dialogs()
-    sources: list[Iterable[Dialog]] = []
-    if folder.is_dir():
-        sources = [read_rows(folder / f"{s}.jsonl.gz", Dialog) for s in kind.sources]
-    elif kind.lang == "en":
-        raw = (check_row(row, file, line) for file, line, row in read_raw(["chitchat"]))
-        sources = [(d for d in raw if isinstance(d, Dialog))]
-    else:
-        return []
-    rng = random.Random(0)
-    said = [list(itertools.islice((t for d in rows for t in d.texts), _MOST_READ)) for rows in sources]
-    return [rng.choice(rng.choice(said)) for _ in range(n)]
+    inputs = [str(DIALOGS / f"{s}.jsonl.gz") for s in kind.sources]
+    if not DIALOGS.is_dir():
+        inputs = ["chitchat"] if kind.lang == "en" else []
+    rng, said = random.Random(0), []
+    for source in inputs:
+        texts = (t for _, dialog in read_dialogs([source]) for t in dialog.texts)
+        said.append(list(itertools.islice(texts, _MOST_READ)))
+    return [rng.choice(rng.choice(said)) for _ in range(n)] if said else []
 
 
 @contextlib.contextmanager

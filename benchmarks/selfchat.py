@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -118,11 +118,13 @@ class Chats:
         dialogs: how many.
         turns: of the user in each, of the assistant as many.
         dtype: of weights, keys and values.
-        fewer: how many of the dialogs a way plays that does not play all.
+        single: how many of them play one after another.
+        batch: how many play in the smaller batch of `generate`.
     """
 
-    def __init__(self, dialogs: int, turns: int, dtype: Dtype, fewer: Mapping[Way, int]) -> None:
-        self.dialogs, self.turns, self.dtype, self.fewer = dialogs, turns, dtype, fewer
+    def __init__(self, dialogs: int, turns: int, dtype: Dtype, single: int = 4, batch: int = 25) -> None:
+        self.dialogs, self.turns, self.dtype = dialogs, turns, dtype
+        self.fewer: dict[Way, int] = {"single": single, "batched": batch, "products": batch}
 
     @cached_property
     def _ours(self) -> tuple[Any, Any]:
@@ -194,7 +196,7 @@ def main(
     output: Path | None = None,
 ) -> None:
     """Print the table; write it to a file where one is named."""
-    chats = Chats(dialogs, turns, dtype, {"single": single, "batched": batch, "products": batch})
+    chats = Chats(dialogs, turns, dtype, single, batch)
     ways = (w for w in WAYS if not (no_server and w == "server"))
     show(table(chats.measure(ways, repeats, chats.rate)), output)
 

@@ -11,6 +11,7 @@ with one sample a response: the context of each response is read again.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import App, Parameter
+from real import read_dialogs
 from rows import Row, show, table
 from timing import time_steps
 
@@ -36,15 +38,8 @@ WORK = "training, LoRA"
 
 def some_dialogs(n: int | None) -> list[Dialog]:
     """Dialogs of the demo's source with six utterances or more, the first n, or all."""
-    from pege.corpus.readers import check_row, read_raw
-
-    found: list[Dialog] = []
-    for file, line, raw in read_raw(["chitchat"]):
-        dialog = check_row(raw, file, line)
-        if isinstance(dialog, Dialog) and len(dialog.messages) >= 6:
-            found.append(dialog.model_copy(update={"messages": dialog.messages[:12]}))
-        if len(found) == n:
-            break
+    long = (d for _, d in read_dialogs(["chitchat"]) if len(d.messages) >= 6)
+    found = [d.model_copy(update={"messages": d.messages[:12]}) for d in itertools.islice(long, n)]
     return with_emotions(found, load_emotion_classifier().emotions)
 
 

@@ -29,13 +29,14 @@ def test_shared_keys_give_what_repeated_ones_give(n, n_groups, kind):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_go_through_keys_that_are_shared():
+@pytest.mark.parametrize("of_query", [True, False])  # with one for the query keys are repeated, without they are shared
+def test_gradients_go_through_keys_that_are_shared(of_query):
     torch.manual_seed(0)
-    query, keys = torch.randn(1, 4, 3, 8, requires_grad=True), torch.randn(1, 2, 3, 8, requires_grad=True)
+    query, keys = torch.randn(1, 4, 3, 8, requires_grad=of_query), torch.randn(1, 2, 3, 8, requires_grad=True)
     layer, mask = SimpleNamespace(num_key_value_groups=2, is_causal=True), torch.ones(3, 3).tril().bool()[None, None]
     gradients = []
     for run in (attention, sdpa_attention_forward):
         run(layer, query, keys, keys, mask)[0].square().sum().backward()
-        gradients.append((query.grad, keys.grad))
+        gradients.append([x.grad for x in (query, keys) if x.requires_grad])
         query.grad = keys.grad = None
     torch.testing.assert_close(*gradients)
